@@ -1,0 +1,25 @@
+//! Every compile-time bound, and what must hold between them.
+
+/// A DNS label's length, since a certificate's name holds it.
+pub const NODE_ID_BYTES_MAX: usize = 63;
+/// Workers of one node.
+pub const WORKERS_MAX: u16 = 128;
+/// What one `recv` may bring: one scratch buffer of this size per worker.
+pub const READ_BYTES_MAX: usize = 256 * 1024;
+/// Messages merged into one WebSocket frame; the official clients' own parsers are happiest with few.
+pub const MESSAGES_PER_FRAME_MAX: usize = 16;
+/// A frame between nodes, header and body. Refused before anything is allocated for it.
+pub const MESH_FRAME_BYTES_MAX: usize = 1024 * 1024;
+/// A control datagram between nodes.
+pub const MESH_DATAGRAM_BYTES_MAX: usize = 1200;
+/// Peers of one node.
+pub const PEERS_MAX: usize = 256;
+/// Bytes of one HTTP request head, upgrade or plain.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Headers of one HTTP request.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Text of a close frame: 125 bytes less the code.
+pub const CLOSE_REASON_BYTES_MAX: usize = 123;
+
+const _: () = assert!(CLOSE_REASON_BYTES_MAX + 2 <= 125);
+const _: () = assert!(HTTP_HEAD_BYTES_MAX <= READ_BYTES_MAX);

@@ -4,19 +4,19 @@ pub mod base;
 pub mod limits;
 pub mod metrics;
 
-pub mod ws;
-pub mod protocol;
-pub mod auth;
-pub mod rules;
 pub mod api;
+pub mod auth;
+pub mod protocol;
+pub mod rules;
+pub mod ws;
 
-pub mod hub;
-pub mod home;
-pub mod session;
 pub mod backplane;
+pub mod home;
+pub mod hub;
+pub mod session;
 pub mod shard;
 
+pub mod app;
+pub mod client;
 pub mod config;
 pub mod shell;
-pub mod client;
-pub mod app;

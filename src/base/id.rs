@@ -23,7 +23,9 @@ impl fmt::Display for BadNodeId {
         f.write_str(match self {
             BadNodeId::Empty => "a node's name must not be empty",
             BadNodeId::TooLong => "a node's name has at most 63 characters",
-            BadNodeId::Character => "a node's name has only a-z, 0-9, '-' and '.', and begins and ends with a letter or digit",
+            BadNodeId::Character => {
+                "a node's name has only a-z, 0-9, '-' and '.', and begins and ends with a letter or digit"
+            }
         })
     }
 }

@@ -109,7 +109,9 @@ impl<T> Slab<T> {
 
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.entries.iter().enumerate().filter_map(|(index, entry)| match entry {
-            Entry::Occupied { generation, value } => Some((Key { index: index as u32, generation: *generation }, value)),
+            Entry::Occupied { generation, value } => {
+                Some((Key { index: index as u32, generation: *generation }, value))
+            }
             Entry::Vacant { .. } => None,
         })
     }

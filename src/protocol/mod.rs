@@ -33,15 +33,35 @@ pub enum Method<'a> {
     Pong,
     Connect(Connect<'a>),
     Subscribe(Subscribe<'a>),
-    Unsubscribe { channel: Text<'a> },
-    Publish { channel: Text<'a>, data: Data<'a>, kind: i32 },
-    Presence { channel: Text<'a> },
-    PresenceStats { channel: Text<'a> },
+    Unsubscribe {
+        channel: Text<'a>,
+    },
+    Publish {
+        channel: Text<'a>,
+        data: Data<'a>,
+        kind: i32,
+    },
+    Presence {
+        channel: Text<'a>,
+    },
+    PresenceStats {
+        channel: Text<'a>,
+    },
     History(History<'a>),
-    Rpc { method: Text<'a>, data: Data<'a> },
-    Send { data: Data<'a> },
-    Refresh { token: Text<'a> },
-    SubRefresh { channel: Text<'a>, token: Text<'a> },
+    Rpc {
+        method: Text<'a>,
+        data: Data<'a>,
+    },
+    Send {
+        data: Data<'a>,
+    },
+    Refresh {
+        token: Text<'a>,
+    },
+    SubRefresh {
+        channel: Text<'a>,
+        token: Text<'a>,
+    },
     /// Clients never send it; the reference closes with 3501.
     Ping,
 }

@@ -29,7 +29,12 @@ pub struct Decoder {}
 impl Decoder {
     /// Calls `on_message` for each message that `bytes` completes, in order, until it answers `false` or the bytes
     /// are used up. After a violation or a close the decoder takes no more bytes.
-    pub fn feed(&mut self, _bytes: &mut [u8], _limits: Limits, _on_message: impl FnMut(Message<'_>) -> bool) -> Result<(), Violation> {
+    pub fn feed(
+        &mut self,
+        _bytes: &mut [u8],
+        _limits: Limits,
+        _on_message: impl FnMut(Message<'_>) -> bool,
+    ) -> Result<(), Violation> {
         todo!()
     }
 

@@ -1,2 +1,1 @@
 //! The opening handshake: an HTTP request head to an upgrade, an upgrade to its 101.
-

@@ -1,1 +1,3 @@
 //! (soon)
+#[derive(Default)]
+pub struct Counters {}

@@ -1,0 +1,3 @@
+//! What one shard sends another in the same node.
+
+pub enum Mail {}

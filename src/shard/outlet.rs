@@ -69,7 +69,8 @@ pub struct Answer {
 }
 
 pub trait Outlet {
-    /// At most one `Outgoing` per socket in a batch. Appends what was not fully taken to `unsent`.
+    /// At most one `Outgoing` per socket in a batch. Appends what was not fully taken to `unsent`. One with more slices than the
+    /// kernel takes is sent as far as it goes and reported as `Short`.
     fn send<'a, I, S>(&mut self, batch: I, unsent: &mut Vec<Unsent>)
     where
         I: Iterator<Item = Outgoing<'a, S>>,
@@ -92,6 +93,9 @@ pub trait Outlet {
 
     /// What was written before it may or may not arrive. Ends in `on_lane_down` here too.
     fn lane_close(&mut self, lane: LaneKey, code: u32, reason: &str);
+
+    /// Mail and lane writes of this turn are all in: what wakes others may happen now, before the sends.
+    fn lanes_written(&mut self);
 
     fn answer(&mut self, request: RequestKey, answer: Answer);
 }

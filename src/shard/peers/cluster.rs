@@ -1,0 +1,319 @@
+//! What the cluster machine on worker 0 wants done, and what the other workers hear of it.
+
+use super::{Greeting, Peer, REDIAL_MIN, close_code};
+use crate::backplane::envelope::{self, Frame};
+use crate::backplane::mesh::cluster::{Action, Gone, PeerInfo};
+use crate::base::id::{Generation, NodeId, WorkerIndex};
+use crate::base::time::Now;
+use crate::limits::PEERS_MAX;
+use crate::metrics::MeshRefusal;
+use crate::shard::mail::Mail;
+use crate::shard::outlet::LaneKey;
+use crate::shard::peers::LANE_TOKENS;
+use crate::shard::{LaneDown, Shard};
+use std::net::SocketAddr;
+
+impl Shard {
+    pub(in crate::shard) fn on_peers_deadline(&mut self, now: Now) {
+        let Some(cluster) = &mut self.peers.cluster else {
+            self.on_lane_deadlines(now);
+            return;
+        };
+        if cluster.poll_deadline().is_some_and(|at| at <= now.mono) {
+            cluster.on_deadline(now);
+        }
+        self.on_lane_deadlines(now);
+        self.pump_cluster(now);
+    }
+
+    fn on_lane_deadlines(&mut self, now: Now) {
+        self.on_acknowledge_deadlines(now);
+        let late: Vec<LaneKey> = self
+            .peers
+            .lanes
+            .iter()
+            .filter(|(_, entry)| match &entry.greeting {
+                Greeting::Awaited { until, .. } | Greeting::Unmatched { until, .. } => *until <= now.mono,
+                Greeting::Done => false,
+            })
+            .map(|(&key, _)| key)
+            .collect();
+        for key in late {
+            self.refuse_lane(now, key, close_code::HELLO_TIMEOUT, "no HELLO in time", MeshRefusal::Hello);
+        }
+        let due: Vec<(NodeId, u16)> = self
+            .peers
+            .by_id
+            .iter()
+            .flat_map(|(id, peer)| peer.lanes.iter().map(move |(&index, slot)| (id, index, slot)))
+            .filter(|(_, _, slot)| slot.redial_at.is_some_and(|at| at <= now.mono))
+            .map(|(id, index, _)| (id.clone(), index))
+            .collect();
+        for (id, index) in due {
+            self.dial_lane(&id, index);
+        }
+    }
+
+    fn dial_lane(&mut self, id: &NodeId, index: u16) {
+        let Some(peer) = self.peers.by_id.get_mut(id) else { return };
+        let port = peer.info.remote.port().saturating_add(index % peer.info.workers);
+        let remote = SocketAddr::new(peer.info.remote.ip(), port);
+        let slot = peer.lanes.get_mut(&index).expect("only lanes of this worker are dialled");
+        slot.redial_at = None;
+        slot.dialling = true;
+        let token = self.peers.next_token;
+        self.peers.next_token = LANE_TOKENS | (token + 1);
+        self.peers.dialling.insert(token, (id.clone(), index));
+        self.peers.dials.push((remote, token));
+    }
+
+    pub(super) fn pump_cluster(&mut self, now: Now) {
+        while let Some(action) = self.peers.cluster.as_mut().and_then(|cluster| cluster.poll_action()) {
+            self.on_action(now, action);
+        }
+    }
+
+    fn on_action(&mut self, now: Now, action: Action) {
+        match action {
+            Action::Dial { token, address } => self.peers.dials.push((address, token)),
+            Action::Datagram { lane, bytes } => self.peers.datagrams.push((LaneKey(lane), bytes)),
+            Action::RequestMembers { lane } => self.send_on_lane_zero(now, lane, envelope::encode_members_request),
+            Action::SendMembers { lane, members } => {
+                self.send_on_lane_zero(now, lane, |out| envelope::encode_members(&members, out));
+            }
+            Action::SendGoodbye { lane } => self.send_on_lane_zero(now, lane, envelope::encode_goodbye),
+            Action::CloseLane { lane, code, reason } => {
+                let key = LaneKey(lane);
+                self.peers.close_lane(key, code, reason);
+                self.drop_lane(now, key, &LaneDown::Local);
+            }
+            Action::PeerConnected { peer, lane, we_dial_the_rest } => {
+                for worker in 0..self.workers {
+                    self.post(now, worker, Mail::PeerUp { peer: peer.clone(), dial: we_dial_the_rest });
+                }
+                let key = LaneKey(lane);
+                if let Some(entry) = self.peers.lanes.get_mut(&key) {
+                    entry.peer = Some((peer.id.clone(), peer.generation, 0));
+                    self.attach(now, &peer.id, 0, key);
+                }
+            }
+            Action::PeerGone { id, generation, how } => {
+                let forever = !matches!(how, Gone::Down);
+                for worker in 0..self.workers {
+                    self.post(now, worker, Mail::PeerGone { id: id.clone(), generation, forever });
+                }
+            }
+            Action::Ready { alone } => {
+                if alone {
+                    tracing::info!("ready, alone: no other node has answered");
+                } else {
+                    tracing::info!("ready: every known node is in view");
+                }
+                for worker in 0..self.workers {
+                    self.post(now, worker, Mail::Ready);
+                }
+            }
+            Action::Log { line } => tracing::info!("{line}"),
+            Action::FatalDuplicate { sentence } => self.peers.fatal = Some(sentence),
+        }
+    }
+
+    fn send_on_lane_zero(&mut self, now: Now, lane: u64, encode: impl FnOnce(&mut Vec<u8>)) {
+        let key = LaneKey(lane);
+        let Some(entry) = self.peers.lanes.get_mut(&key) else { return };
+        let mut frames = Vec::new();
+        encode(&mut frames);
+        self.peers.lanes_dirty = true;
+        if entry.lane.push_control(&frames).is_err() {
+            let reason = "the peer does not read its control stream";
+            self.refuse_lane(now, key, close_code::CONTROL_OVERFLOW, reason, MeshRefusal::Limit);
+        }
+    }
+
+    pub(super) fn on_cluster_frame(&mut self, now: Now, id: &NodeId, generation: Generation, frame: &Frame<'_>) {
+        let Some(cluster) = &mut self.peers.cluster else { return };
+        match frame {
+            Frame::MembersRequest => cluster.on_members_request(now, id),
+            Frame::Members(members) => cluster.on_members(now, id, members),
+            Frame::Goodbye => cluster.on_goodbye(now, id, generation),
+            Frame::Report(report) => self.surveys.on_peer_report(id, generation, report),
+            _ => unreachable!("only these concern the cluster"),
+        }
+        self.pump_cluster(now);
+    }
+
+    // ---- by mail from worker 0, worker 0 included
+
+    pub(in crate::shard) fn on_peer_mail(&mut self, now: Now, from: WorkerIndex, mail: Mail) {
+        match mail {
+            Mail::PeerUp { peer, dial } => self.on_peer_up(now, peer, dial),
+            Mail::PeerGone { id, generation, forever } => self.on_peer_gone(now, &id, generation, forever),
+            Mail::CloseLanes { id, generation, code, reason } => self.on_close_lanes(now, &id, generation, code, reason),
+            Mail::LaneState { id, generation, lane, session, up } => {
+                self.on_lane_state(now, &id, generation, lane, session, up);
+            }
+            Mail::LaneOut { session, from, to, stream, frames, hashes, .. } => {
+                self.on_lane_out(now, session, from, to, stream, &frames, &hashes);
+            }
+            Mail::LaneIn { id, generation, session, frame, .. } => {
+                if let Err(why) = self.on_frame_by_mail(now, &id, generation, session, &frame) {
+                    tracing::warn!(peer = %id, "a peer broke the rules: {why}");
+                    for worker in 0..self.workers {
+                        let (id, code) = (id.clone(), close_code::BAD_FRAME);
+                        self.post(now, worker, Mail::CloseLanes { id, generation, code, reason: why });
+                    }
+                }
+            }
+            Mail::PeerSynced { id, generation, synced } => self.on_peer_synced(now, from, id, generation, synced),
+            _ => unreachable!("only mail about peers comes here"),
+        }
+    }
+
+    fn on_peer_up(&mut self, now: Now, info: PeerInfo, dial: bool) {
+        if let Some(known) = self.peers.by_id.get_mut(&info.id) {
+            if known.info.generation == info.generation && known.info.workers == info.workers {
+                known.info = info.clone();
+                known.dial = dial;
+                known.down = false;
+            } else {
+                let (id, generation) = (info.id.clone(), known.info.generation);
+                self.on_peer_gone(now, &id, generation, true);
+            }
+        }
+        if !self.peers.by_id.contains_key(&info.id) {
+            self.forget_one_if_full();
+            let peer = Peer::new(info.clone(), dial, self.worker, self.workers);
+            self.peers.by_id.insert(info.id.clone(), peer);
+        }
+        if dial {
+            let indices: Vec<u16> = self.peers.by_id[&info.id]
+                .lanes
+                .iter()
+                .filter(|(index, slot)| **index > 0 && slot.up.is_none() && !slot.dialling)
+                .map(|(&index, _)| index)
+                .collect();
+            for index in indices {
+                self.dial_lane(&info.id, index);
+            }
+        }
+        let unmatched: Vec<LaneKey> = self
+            .peers
+            .lanes
+            .iter()
+            .filter(|(_, entry)| matches!(&entry.greeting, Greeting::Unmatched { hello, .. } if hello.id == info.id))
+            .map(|(&key, _)| key)
+            .collect();
+        for key in unmatched {
+            self.match_lane(now, key);
+        }
+    }
+
+    /// Peers that are down are remembered for their open gaps, the oldest names not for ever.
+    fn forget_one_if_full(&mut self) {
+        if self.peers.by_id.len() < PEERS_MAX {
+            return;
+        }
+        let down = self.peers.by_id.iter().find(|(_, peer)| peer.down).map(|(id, _)| id.clone());
+        if let Some(id) = down {
+            self.peers.by_id.remove(&id);
+        }
+    }
+
+    fn on_peer_gone(&mut self, now: Now, id: &NodeId, generation: Generation, forever: bool) {
+        if self.peers.by_id.get(id).is_none_or(|peer| peer.info.generation != generation) {
+            return;
+        }
+        self.on_close_lanes(now, id, generation, close_code::PEER_GONE, "this node was declared gone");
+        let peer = self.peers.by_id.get_mut(id).expect("found above");
+        peer.down = true;
+        let theirs = peer.info.workers;
+        let mut tickets = Vec::new();
+        let mut gaps = Vec::new();
+        for flow in &mut peer.flows {
+            tickets.extend(flow.on_lane_down());
+            if flow.has_gap() {
+                gaps.push(flow.to());
+            }
+            flow.forget();
+        }
+        if forever {
+            self.peers.by_id.remove(id);
+        }
+        self.on_tickets(now, tickets);
+        for from in gaps {
+            self.tell_gap(now, |hash| hash.home(theirs) == from);
+        }
+    }
+
+    /// All lanes of this worker to the peer.
+    fn on_close_lanes(&mut self, now: Now, id: &NodeId, generation: Generation, code: u32, reason: &str) {
+        let lanes: Vec<LaneKey> = self
+            .peers
+            .lanes
+            .iter()
+            .filter(|(_, entry)| {
+                entry.peer.as_ref().is_some_and(|(other, life, _)| other == id && *life == generation)
+            })
+            .map(|(&key, _)| key)
+            .collect();
+        for key in lanes {
+            self.peers.close_lane(key, code, reason);
+            self.drop_lane(now, key, &LaneDown::Local);
+        }
+        if self.worker == 0 {
+            self.pump_cluster(now);
+        }
+    }
+
+    fn on_peer_synced(&mut self, now: Now, from: WorkerIndex, id: NodeId, generation: Generation, synced: bool) {
+        let workers = usize::from(self.workers);
+        let entry = self.peers.synced.entry(id.clone()).or_insert_with(|| (generation, vec![false; workers]));
+        if entry.0 != generation {
+            if entry.0 > generation {
+                return;
+            }
+            *entry = (generation, vec![false; workers]);
+        }
+        entry.1[usize::from(from)] = synced;
+        let all = entry.1.iter().all(|&synced| synced);
+        let was = self.peers.in_view.get(&id) == Some(&generation);
+        let Some(cluster) = &mut self.peers.cluster else { return };
+        if all && !was {
+            tracing::info!(peer = %id, "in view on all lanes");
+            self.peers.in_view.insert(id.clone(), generation);
+            cluster.on_in_view(now, &id);
+        } else if !all && was {
+            self.peers.in_view.remove(&id);
+            cluster.on_out_of_view(now, &id);
+        }
+        if !entry.1.contains(&true) {
+            self.peers.synced.remove(&id);
+        }
+        self.pump_cluster(now);
+    }
+
+    // ---- the end
+
+    pub(in crate::shard) fn leave_mesh(&mut self, now: Now) {
+        if let Some(cluster) = &mut self.peers.cluster {
+            cluster.on_leave(now);
+            self.pump_cluster(now);
+        }
+        for peer in self.peers.by_id.values_mut() {
+            peer.dial = false;
+            for slot in peer.lanes.values_mut() {
+                slot.redial_at = None;
+                slot.backoff = REDIAL_MIN;
+            }
+        }
+    }
+
+    /// Why the process must not go on, if so.
+    pub fn fatal(&self) -> Option<&str> {
+        self.peers.fatal.as_deref()
+    }
+
+    pub(in crate::shard) fn in_view(&self) -> impl Iterator<Item = &NodeId> {
+        self.peers.in_view.keys()
+    }
+}

@@ -143,6 +143,11 @@ impl Subscriptions {
         self.slots.iter().enumerate().filter_map(move |(at, slot)| Some((index(at), slot.as_ref()?)))
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
     /// When the next one is over.
     pub(super) fn deadline(&self) -> Instant {
         self.iter().map(|(_, subscription)| subscription.over()).min().unwrap_or(NEVER)

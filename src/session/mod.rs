@@ -159,7 +159,7 @@ pub struct Session {
 }
 
 // A million idle clients: every byte here is a megabyte there.
-const _: () = assert!(size_of::<Session>() <= 136);
+const _: () = assert!(size_of::<Session>() <= 128);
 const _: () = assert!(size_of::<Option<Subscription>>() <= 24);
 
 impl Session {

@@ -984,22 +984,20 @@ impl Run {
     fn method(&self, which: usize, name: usize) -> Method<'static> {
         let name = ["a", "b", "named:a", "shut:a", "nowhere:a", ""][name];
         let soon = self.client.now.wall.as_secs() + 1;
-        match (other_methods().swap_remove(which), which) {
-            (Method::Subscribe(_), _) if name == "b" => {
+        match other_methods().swap_remove(which) {
+            Method::Subscribe(_) if name == "b" => {
                 Method::Subscribe(with_token("b", json!({"channel": "b", "exp": soon})))
             }
-            (Method::Subscribe(_), _) => Method::Subscribe(to(name)),
-            (Method::Unsubscribe { .. }, _) => Method::Unsubscribe { channel: name.into() },
-            (Method::Publish { data, kind, .. }, _) => Method::Publish { channel: name.into(), data, kind },
-            (Method::SubRefresh { .. }, _) => {
+            Method::Subscribe(_) => Method::Subscribe(to(name)),
+            Method::Unsubscribe { .. } => Method::Unsubscribe { channel: name.into() },
+            Method::Publish { data, kind, .. } => Method::Publish { channel: name.into(), data, kind },
+            Method::SubRefresh { .. } => {
                 let token = token(json!({"channel": name, "exp": soon})).into();
                 Method::SubRefresh { channel: name.into(), token }
             }
-            // These end it, which happens often enough.
-            (Method::Send { .. } | Method::Ping | Method::Pong | Method::Refresh { .. }, _) if which % 2 == 0 => {
-                Method::Presence { channel: name.into() }
-            }
-            (method, _) => method,
+            // These would end it, which happens often enough.
+            Method::Send { .. } | Method::Pong => Method::Presence { channel: name.into() },
+            method => method,
         }
     }
 

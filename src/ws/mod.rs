@@ -5,5 +5,8 @@
 pub mod close;
 pub mod decoder;
 pub mod encoder;
+mod frame;
+mod mask;
+mod request;
 pub mod upgrade;
 pub mod violation;

@@ -1,33 +1,107 @@
 //! Several commands in one frame, several replies in one frame.
 
-use super::{BadFrame, Command, DecodeLimits, Encoding, Push, Reply};
+use super::binary::wire::Reader;
+use super::{BadFrame, Command, DecodeLimits, Encoding, Method, Push, Reply, binary, json};
 
 /// The commands of one frame, in order. After an `Err` it yields nothing more.
 pub struct Commands<'a> {
-    _frame: &'a [u8],
+    rest: Rest<'a>,
+    limits: DecodeLimits,
+    decoded: u32,
+}
+
+enum Rest<'a> {
+    /// Lines without the newline of the last one.
+    Lines(&'a str),
+    Messages(Reader<'a>),
+    Bad(BadFrame),
+    End,
 }
 
 /// `frame` is one WebSocket message. Text and binary are not told apart: the encoding was chosen at the upgrade.
-pub fn decode<'a>(_encoding: Encoding, frame: &'a [u8], _limits: DecodeLimits) -> Commands<'a> {
-    Commands { _frame: frame }
+pub fn decode<'a>(encoding: Encoding, frame: &'a [u8], limits: DecodeLimits) -> Commands<'a> {
+    let rest = match encoding {
+        Encoding::Json => match simdutf8::basic::from_utf8(frame) {
+            Err(_) => Rest::Bad(BadFrame::NotUtf8),
+            Ok(text) => match text.strip_suffix('\n').unwrap_or(text) {
+                "" => Rest::Bad(BadFrame::Empty),
+                lines => Rest::Lines(lines),
+            },
+        },
+        Encoding::Protobuf if frame.is_empty() => Rest::Bad(BadFrame::Empty),
+        Encoding::Protobuf => Rest::Messages(Reader::new(frame)),
+    };
+    Commands { rest, limits, decoded: 0 }
 }
 
 impl<'a> Iterator for Commands<'a> {
     type Item = Result<Command<'a>, BadFrame>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        todo!()
+        if self.decoded == self.limits.commands_max && matches!(self.rest, Rest::Lines(_) | Rest::Messages(_)) {
+            self.rest = Rest::Bad(BadFrame::TooManyCommands);
+        }
+        let command = match &mut self.rest {
+            Rest::End => return None,
+            Rest::Bad(bad) => Err(*bad),
+            Rest::Lines(lines) => {
+                let line = match lines.split_once('\n') {
+                    Some((line, others)) => {
+                        *lines = others;
+                        line
+                    }
+                    None => {
+                        let last = *lines;
+                        self.rest = Rest::End;
+                        last
+                    }
+                };
+                json::decode::command(line, self.limits.json_depth_max)
+            }
+            Rest::Messages(reader) => {
+                let message = reader.delimited();
+                if reader.is_empty() {
+                    self.rest = Rest::End;
+                }
+                message.and_then(binary::decode::command)
+            }
+        };
+        self.decoded += 1;
+        if command.is_err() {
+            self.rest = Rest::End;
+        }
+        Some(command)
+    }
+}
+
+impl<'a> Command<'a> {
+    /// What both encodings ask of a message once its fields are known. Without an id and a method it is a pong, even if it
+    /// has fields that we do not know.
+    pub(super) fn checked(id: u32, method: Option<Method<'a>>) -> Result<Self, BadFrame> {
+        match (id, method) {
+            (0, None) => Ok(Command { id: 0, method: Method::Pong }),
+            (_, None) => Err(BadFrame::NoMethod),
+            (_, Some(method @ Method::Send { .. })) => Ok(Command { id: 0, method }),
+            (0, Some(_)) => Err(BadFrame::NoId),
+            (id, Some(method)) => Ok(Command { id, method }),
+        }
     }
 }
 
 /// Appends one message (JSON: no newline; Protobuf: with its length before it). `id` zero is for pushes.
-pub fn encode_reply(_encoding: Encoding, _id: u32, _reply: &Reply<'_>, _out: &mut Vec<u8>) {
-    todo!()
+pub fn encode_reply(encoding: Encoding, id: u32, reply: &Reply<'_>, out: &mut Vec<u8>) {
+    match encoding {
+        Encoding::Json => json::encode::reply(id, reply, out),
+        Encoding::Protobuf => binary::encode::reply(id, reply, out),
+    }
 }
 
 /// Appends one message. `channel` is empty for `Push::Message` and `Push::Disconnect`.
-pub fn encode_push(_encoding: Encoding, _channel: &str, _push: &Push<'_>, _out: &mut Vec<u8>) {
-    todo!()
+pub fn encode_push(encoding: Encoding, channel: &str, push: &Push<'_>, out: &mut Vec<u8>) {
+    match encoding {
+        Encoding::Json => json::encode::push(channel, push, out),
+        Encoding::Protobuf => binary::encode::push(channel, push, out),
+    }
 }
 
 /// The server's ping: `{}` or one zero byte.

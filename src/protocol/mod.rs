@@ -13,6 +13,7 @@ pub mod json;
 pub mod refusal;
 
 pub use batch::{Commands, decode};
+pub use json::validate_json;
 pub use refusal::{Disconnect, Error, UnsubscribeCode};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -203,3 +204,6 @@ pub enum BadFrame {
     /// An ordinary command with id 0.
     NoId,
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,14 @@ pub const MESH_FRAME_BYTES_MAX: usize = 1024 * 1024;
 pub const MESH_DATAGRAM_BYTES_MAX: usize = 1200;
 /// Peers of one node.
 pub const PEERS_MAX: usize = 256;
+/// Addresses under which one node can be reached.
+pub const NODE_ADDRESSES_MAX: usize = 4;
+/// Channel hashes in one frame of interest or GAP.
+pub const HASHES_PER_FRAME_MAX: usize = 32 * 1024;
+/// The first message on a lane.
+pub const HELLO_BYTES_MAX: usize = 1024;
+/// Free text that nodes tell each other for people to read: a version, a client address.
+pub const NODE_TEXT_BYTES_MAX: usize = 255;
 /// Bytes of one HTTP request head, upgrade or plain.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Headers of one HTTP request.
@@ -23,3 +31,5 @@ pub const CLOSE_REASON_BYTES_MAX: usize = 123;
 
 const _: () = assert!(CLOSE_REASON_BYTES_MAX + 2 <= 125);
 const _: () = assert!(HTTP_HEAD_BYTES_MAX <= READ_BYTES_MAX);
+const _: () = assert!(HASHES_PER_FRAME_MAX * 8 * 2 + 1024 <= MESH_FRAME_BYTES_MAX);
+const _: () = assert!(PEERS_MAX * (64 + NODE_ID_BYTES_MAX + NODE_ADDRESSES_MAX * 19) <= MESH_FRAME_BYTES_MAX);

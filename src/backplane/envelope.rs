@@ -246,6 +246,8 @@ pub struct Report<'a> {
     pub channels: u64,
     pub uptime_secs: u64,
     pub version: &'a str,
+    /// Names of the nodes that it has in view, parted by commas.
+    pub view: &'a str,
     pub workers: u16,
     pub ready: bool,
 }
@@ -321,6 +323,7 @@ pub fn encode_report(report: &Report<'_>, out: &mut Vec<u8>) {
         channels: report.channels,
         uptime_secs: report.uptime_secs,
         version: report.version,
+        view: report.view,
         workers: report.workers,
         ready: u8::from(report.ready),
     };
@@ -490,6 +493,7 @@ pub fn decode(frame: &[u8]) -> Result<(Header, Frame<'_>), BadFrame> {
                 channels: body.channels.to_native(),
                 uptime_secs: body.uptime_secs.to_native(),
                 version: &body.version,
+                view: &body.view,
                 workers: body.workers.to_native(),
                 ready: flag(body.ready)?,
             })
@@ -857,6 +861,7 @@ struct ArchivedReport {
     channels: u64_ule,
     uptime_secs: u64_ule,
     version: ArchivedBox<str>,
+    view: ArchivedBox<str>,
     workers: u16_ule,
     ready: u8,
 }
@@ -871,6 +876,8 @@ struct WireReport<'a> {
     uptime_secs: u64,
     #[rkyv(with = InlineAsBox, omit_bounds)]
     version: &'a str,
+    #[rkyv(with = InlineAsBox, omit_bounds)]
+    view: &'a str,
     workers: u16,
     ready: u8,
 }

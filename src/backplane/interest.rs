@@ -214,7 +214,10 @@ impl NodeInterest {
     }
 
     /// Names and workers of all wanted channels whose hash the filter takes.
-    pub fn matching(&self, filter: impl Fn(ChannelHash) -> bool) -> impl Iterator<Item = (&str, ChannelHash, WorkerSet)> {
+    pub fn matching(
+        &self,
+        filter: impl Fn(ChannelHash) -> bool,
+    ) -> impl Iterator<Item = (&str, ChannelHash, WorkerSet)> {
         self.wanted
             .iter()
             .flatten()

@@ -1,8 +1,8 @@
-//! What carries publications between nodes: the mesh of our own, and what all backplanes share.
+//! What nodes have with each other: interest, envelopes, membership, lanes.
 //!
-//! Sans-io machines and codecs only. It knows neither sessions nor sockets nor QUIC; the shard feeds it frames and
-//! datagrams and carries out what it asks.
+//! Machines only: sockets and QUIC are the shell's, sessions the shard's.
 
-pub mod compact;
+mod compact;
 pub mod envelope;
+pub mod interest;
 pub mod mesh;

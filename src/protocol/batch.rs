@@ -34,6 +34,17 @@ pub fn decode<'a>(encoding: Encoding, frame: &'a [u8], limits: DecodeLimits) -> 
     Commands { rest, limits, decoded: 0 }
 }
 
+impl<'a> Commands<'a> {
+    /// What was not decoded yet, as bytes of a frame of its own.
+    pub fn rest(&self) -> &'a [u8] {
+        match &self.rest {
+            Rest::Lines(lines) => lines.as_bytes(),
+            Rest::Messages(reader) => reader.rest(),
+            Rest::Bad(_) | Rest::End => &[],
+        }
+    }
+}
+
 impl<'a> Iterator for Commands<'a> {
     type Item = Result<Command<'a>, BadFrame>;
 

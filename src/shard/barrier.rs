@@ -17,7 +17,7 @@ use crate::base::hash::ChannelHash;
 use crate::base::id::WorkerIndex;
 use crate::base::time::Now;
 use crate::hub::{ChannelIndex, Interest, Member, Waiter};
-use crate::protocol::{Push, Reply, UnsubscribeCode};
+use crate::protocol::{Error, Push, Reply, UnsubscribeCode};
 use crate::session::SubscriptionIndex;
 
 use super::delivery::group_of;
@@ -63,10 +63,10 @@ impl Shard {
         // What was published before belongs to those who were members then.
         self.settle(index);
         let entry = self.connections.get_mut(connection).expect("a waiter is taken back when its connection ends");
+        let encoding = entry.session.encoding();
         let Some((id, subscribed)) = entry.session.on_subscribed(now, subscription, &self.environment) else {
             unreachable!("a waiter has a pending subscription in a session that lives");
         };
-        let encoding = entry.session.encoding();
         let (out, frames) = self.replies.begin(connection, encoding, &mut self.outboxes);
         crate::protocol::batch::encode_reply(encoding, id, &Reply::Subscribe(subscribed), out);
         self.counters.frames_out += frames;
@@ -82,6 +82,7 @@ impl Shard {
         let group = group_of(entry.session.encoding());
         let Some(ended) = entry.session.end_subscription(subscription) else { return };
         let index = ended.channel.0;
+        let unanswered = ended.pending();
         if ended.is_live() {
             self.settle(index);
             if let Some(moved) = self.hub.leave(index, group, ended.position) {
@@ -93,6 +94,10 @@ impl Shard {
             waiters.retain(|waiter| (waiter.connection, waiter.subscription) != (connection, subscription));
         }
         self.hub.release(index, now.mono + self.options.interest_linger);
+        if let Some(id) = unanswered {
+            // Its command still waits for an answer. A temporary error: a second attempt of the client goes on.
+            self.reply(connection, id, &Reply::Error(Error::Internal));
+        }
     }
 
     /// Unasked: the client is told and may subscribe again, if the code says so.
@@ -168,14 +173,14 @@ impl Shard {
     }
 
     pub(super) fn tells_gaps(&self, channel: &str) -> bool {
-        self.environment.rules.channel(channel).is_ok_and(|rule| rule.namespace.tell_gap)
+        self.environment.rules.channel(channel).is_ok_and(|rule| rule.options.tell_gap)
     }
 
     /// Publications of a peer may be missing in the channels that the filter takes.
     pub(super) fn tell_gap(&mut self, now: Now, filter: impl Fn(ChannelHash) -> bool) {
         let mut by_worker: BTreeMap<WorkerIndex, Vec<(Box<str>, ChannelHash)>> = BTreeMap::new();
         for (name, hash, workers) in self.interest.matching(filter) {
-            if !self.environment.rules.channel(name).is_ok_and(|rule| rule.namespace.tell_gap) {
+            if !self.environment.rules.channel(name).is_ok_and(|rule| rule.options.tell_gap) {
                 continue;
             }
             for worker in workers.iter() {

@@ -9,7 +9,6 @@
 
 use std::cmp::Reverse;
 
-use super::delivery::group_of;
 use super::mail::{Mail, Origin};
 use super::outlet::ConnectionKey;
 use super::{Opened, Shard, admission};
@@ -18,7 +17,7 @@ use crate::base::id::ClientId;
 use crate::base::time::{Instant, Now};
 use crate::limits::CLOSE_REASON_BYTES_MAX;
 use crate::metrics::{DropReason, Source};
-use crate::protocol::{self, Command, Disconnect, Encoding, Error, Method, Push, Reply};
+use crate::protocol::{self, Command, Disconnect, Encoding, Method, Push, Reply};
 use crate::session::{ChannelRef, Session, Step};
 use crate::ws::decoder::{Decoder, Limits, Message};
 use crate::ws::encoder::{self, Opcode};
@@ -31,9 +30,11 @@ pub struct Connection {
     phase: Phase,
     /// The earliest of its alarms that are set.
     armed: Option<Instant>,
-    /// Keys under which it is counted; 0: not (yet).
+    /// Its user's key, once it is counted; else 0.
     user_key: u64,
+    /// Its address's key where addresses are limited, else 0. Counted exactly while `let_in`.
     address_key: u64,
+    let_in: bool,
     /// Frames that came while the client was being admitted.
     held: Vec<Box<[u8]>>,
 }
@@ -61,6 +62,7 @@ impl Shard {
             armed: None,
             user_key: 0,
             address_key,
+            let_in: false,
             held: Vec::new(),
         });
         self.outboxes.open(connection, opened.socket);
@@ -111,7 +113,7 @@ impl Shard {
     pub fn on_hangup(&mut self, now: Now, connection: ConnectionKey) {
         let Some(entry) = self.connections.get(connection) else { return };
         if entry.phase == Phase::Open {
-            self.counters.disconnects.add(Disconnect::ConnectionClosed.code(), 1);
+            self.counters.disconnects.count(Disconnect::ConnectionClosed.code());
             self.retire(now, connection);
         }
         // Its answers were gathered for an outbox that ends here.
@@ -136,7 +138,7 @@ impl Shard {
                 }
             }
             Message::Close(code, _) => {
-                self.counters.disconnects.add(Disconnect::ConnectionClosed.code(), 1);
+                self.counters.disconnects.count(Disconnect::ConnectionClosed.code());
                 self.close(now, connection, code, "");
             }
         }
@@ -196,7 +198,7 @@ impl Shard {
                 // The session lends parts of the answer out of what the worker shares, so it is encoded while it does.
                 let encoding = entry.session.encoding();
                 if let Reply::Error(error) = &reply {
-                    self.counters.errors.add(error.code() as u16, 1);
+                    self.counters.errors.count(error.code() as u16);
                 }
                 let (out, frames) = self.replies.begin(connection, encoding, &mut self.outboxes);
                 protocol::batch::encode_reply(encoding, id, &reply, out);
@@ -253,7 +255,7 @@ impl Shard {
             info: Some(InfoRef { user: &user, client: client.as_str(), conn_info: &conn_info, chan_info: &chan_info }),
             tags: Tags::NONE,
         };
-        self.counters.publication_in(Source::Client);
+        self.counters.published(Source::Client);
         match self.publish(&publication, Origin::Client { connection, id }) {
             Some(Ok(())) if id != 0 => self.reply(connection, id, &Reply::Publish),
             Some(Err(error)) if id != 0 => self.reply(connection, id, &Reply::Error(error)),
@@ -289,8 +291,10 @@ impl Shard {
     }
 
     pub(super) fn on_admitted(&mut self, now: Now, connection: ConnectionKey, key: u64, admitted: bool) {
-        let waiting =
-            self.connections.get_mut(connection).filter(|entry| entry.phase == Phase::Open && entry.session.is_admitting());
+        let waiting = self
+            .connections
+            .get_mut(connection)
+            .filter(|entry| entry.phase == Phase::Open && entry.session.is_admitting());
         let Some(entry) = waiting else {
             // It is gone: what was counted for it is given back.
             if admitted {
@@ -299,7 +303,6 @@ impl Shard {
             return;
         };
         if !admitted {
-            entry.address_key = 0;
             let refusal = entry.session.on_refused();
             self.disconnect(now, connection, refusal);
             return;
@@ -317,6 +320,7 @@ impl Shard {
         if !entry.session.on_admitted(now, &self.environment, &mut self.rng) {
             return;
         }
+        entry.let_in = true;
         let text = entry.session.client().text();
         let id = entry.session.connect_id();
         let encoding = entry.session.encoding();
@@ -344,7 +348,7 @@ impl Shard {
             return;
         }
         if let Reply::Error(error) = reply {
-            self.counters.errors.add(error.code() as u16, 1);
+            self.counters.errors.count(error.code() as u16);
         }
         let encoding = entry.session.encoding();
         let (out, frames) = self.replies.begin(connection, encoding, &mut self.outboxes);
@@ -387,7 +391,7 @@ impl Shard {
     // ---- the end of it
 
     fn on_violation(&mut self, now: Now, connection: ConnectionKey, violation: Violation) {
-        self.counters.disconnects.add(violation.close_code(), 1);
+        self.counters.disconnects.count(violation.close_code());
         let reason = match violation {
             Violation::TooLarge => "message size limit exceeded",
             _ => "",
@@ -400,14 +404,14 @@ impl Shard {
         if entry.phase != Phase::Open {
             return;
         }
-        self.counters.disconnects.add(why.code(), 1);
+        self.counters.disconnects.count(why.code());
         self.close(now, connection, Some(why.code()), why.reason());
     }
 
     /// What waits for it is dropped first: it is closed because it did not read.
     pub(super) fn on_slow(&mut self, now: Now, connection: ConnectionKey) {
         if self.connections.get(connection).is_some_and(|entry| entry.phase == Phase::Open) {
-            self.counters.drop_one(DropReason::OutboxSlow);
+            self.counters.dropped(DropReason::OutboxSlow, 1);
             self.outboxes.drop_unsent(connection);
             self.disconnect(now, connection, Disconnect::Slow);
         }
@@ -433,6 +437,7 @@ impl Shard {
         let deadline = now.mono + self.options.close_timeout;
         let entry = self.connections.get_mut(connection).expect("only a connection that lives is closed");
         entry.phase = Phase::Closing(deadline);
+        entry.armed = None;
         entry.decoder = Decoder::default();
         entry.held = Vec::new();
         self.arm(connection);
@@ -444,13 +449,9 @@ impl Shard {
         let subscriptions: smallvec::SmallVec<[u16; 8]> =
             entry.session.subscriptions().map(|(subscription, _)| subscription).collect();
         let mut keys = [std::mem::take(&mut entry.user_key), 0];
-        if entry.session.is_live() || entry.session.connect_id() != 0 {
-            // An address counts only once the client was let in.
-            keys[1] = 0;
-        }
         if std::mem::take(&mut entry.let_in) {
             self.counters.sessions -= 1;
-            keys[1] = std::mem::take(&mut entry.address_key);
+            keys[1] = entry.address_key;
         }
         entry.session.close();
         for subscription in subscriptions {

@@ -65,7 +65,7 @@ impl Shard {
         match self.outgoing.publication(home, mail) {
             Ok(()) => None,
             Err(_) => {
-                self.counters.drop_one(DropReason::MailboxFullHome);
+                self.counters.dropped(DropReason::MailboxFullHome, 1);
                 Some(Err(Error::TooManyRequests))
             }
         }
@@ -105,7 +105,7 @@ impl Shard {
     }
 
     fn on_mailbox_full(&mut self, worker: WorkerIndex, publication: &PublicationRef<'_>) {
-        self.counters.drop_one(DropReason::MailboxFullSubscribers);
+        self.counters.dropped(DropReason::MailboxFullSubscribers, 1);
         if self.tells_gaps(publication.channel) {
             let channels = vec![(publication.channel.into(), publication.hash)];
             self.outgoing.control(worker, Mail::Gap { channels });
@@ -119,10 +119,11 @@ impl Shard {
                 Passage::Unwanted => {}
                 Passage::Gap => {
                     peer.count_gap();
-                    self.counters.drop_one(DropReason::PeerOutOfView);
+                    self.counters.dropped(DropReason::PeerOutOfView, 1);
                 }
                 Passage::Send => {
-                    let place = *place.get_or_insert_with(|| self.turn_publications.push(publication, &mut self.outboxes));
+                    let place =
+                        *place.get_or_insert_with(|| self.turn_publications.push(publication, &mut self.outboxes));
                     peer.push(publication.hash, place);
                 }
             }
@@ -132,7 +133,7 @@ impl Shard {
     /// To this worker's own subscribers.
     pub(super) fn deliver(&mut self, publication: &PublicationRef<'_>) {
         let Some(index) = self.hub.find(publication.channel, publication.hash) else {
-            self.counters.drop_one(DropReason::NoSubscriber);
+            self.counters.dropped(DropReason::NoSubscriber, 1);
             return;
         };
         let channel = self.hub.channel(index);
@@ -179,7 +180,7 @@ impl Shard {
     /// A payload that is no JSON cannot be put into a JSON frame: its JSON subscribers are closed, as the protocol has it.
     fn refuse_binary(&mut self, index: ChannelIndex) {
         for member in self.hub.channel(index).group(0) {
-            self.counters.drop_one(DropReason::NotJson);
+            self.counters.dropped(DropReason::NotJson, 1);
             let key = self.connections.key_at(member.connection).expect("members are connections");
             self.inappropriate.push(key);
         }
@@ -216,7 +217,8 @@ impl Shard {
             if members.is_empty() {
                 continue;
             }
-            let (range, messages, frames) = frame_all(&mut self.outboxes, encoding, &pending, &self.turn.encoded, group);
+            let (range, messages, frames) =
+                frame_all(&mut self.outboxes, encoding, &pending, &self.turn.encoded, group);
             if messages == 0 {
                 continue;
             }
@@ -249,7 +251,8 @@ fn frame_all(
     encoded: &[[Range<u32>; GROUPS]],
     group: usize,
 ) -> (Range<u32>, usize, usize) {
-    let mut parts = pending.iter().map(|&place| encoded[place as usize][group].clone()).filter(|range| !range.is_empty());
+    let mut parts =
+        pending.iter().map(|&place| encoded[place as usize][group].clone()).filter(|range| !range.is_empty());
     let messages = parts.clone().count();
     let separator = batch::separator(encoding);
     if messages == 1 {

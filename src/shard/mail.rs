@@ -22,43 +22,111 @@ use super::survey::WorkerReport;
 #[derive(Debug)]
 pub enum Mail {
     /// To a channel's home worker.
-    Publish { publication: Arc<Parcel>, origin: Origin },
+    Publish {
+        publication: Arc<Parcel>,
+        origin: Origin,
+    },
     /// From there to a worker with subscribers.
     Deliver(Arc<Parcel>),
     /// What came of `Publish`.
-    Published { origin: Origin, outcome: Result<(), Error> },
+    Published {
+        origin: Origin,
+        outcome: Result<(), Error>,
+    },
 
     /// A worker wants a channel, or does not any more.
-    Ask { channel: Box<str>, hash: ChannelHash },
-    GiveBack { channel: Box<str>, hash: ChannelHash },
+    Ask {
+        channel: Box<str>,
+        hash: ChannelHash,
+    },
+    GiveBack {
+        channel: Box<str>,
+        hash: ChannelHash,
+    },
     /// Every peer in view knows that it is wanted.
-    Confirmed { channel: Box<str>, hash: ChannelHash },
+    Confirmed {
+        channel: Box<str>,
+        hash: ChannelHash,
+    },
     /// These channels may have lost publications.
-    Gap { channels: Vec<(Box<str>, ChannelHash)> },
+    Gap {
+        channels: Vec<(Box<str>, ChannelHash)>,
+    },
 
     /// May one more client with this key (a user, an address) come in? Both keys have their home by themselves.
-    Admit { connection: Key, key: u64, limit: u32 },
-    Admitted { connection: Key, key: u64, admitted: bool },
-    Release { key: u64 },
+    Admit {
+        connection: Key,
+        key: u64,
+        limit: u32,
+    },
+    Admitted {
+        connection: Key,
+        key: u64,
+        admitted: bool,
+    },
+    Release {
+        key: u64,
+    },
 
     /// A peer is connected; `dial`: this node dials the lanes above lane 0.
-    PeerUp { peer: PeerInfo, dial: bool },
+    PeerUp {
+        peer: PeerInfo,
+        dial: bool,
+    },
     /// It is gone; `forever`: as that generation it does not come back.
-    PeerGone { id: NodeId, generation: Generation, forever: bool },
+    PeerGone {
+        id: NodeId,
+        generation: Generation,
+        forever: bool,
+    },
     /// All lanes to the peer are closed at once.
-    CloseLanes { id: NodeId, generation: Generation, code: u32, reason: &'static str },
+    CloseLanes {
+        id: NodeId,
+        generation: Generation,
+        code: u32,
+        reason: &'static str,
+    },
     /// From a lane's worker to the home workers whose flows it carries; `None`: it is down.
-    LaneState { id: NodeId, generation: Generation, lane: u16, session: u64, up: bool },
+    LaneState {
+        id: NodeId,
+        generation: Generation,
+        lane: u16,
+        session: u64,
+        up: bool,
+    },
     /// Frames of a flow, to the worker of its lane. `hashes` are those of the publications in it.
-    LaneOut { id: NodeId, session: u64, from: WorkerIndex, to: WorkerIndex, stream: LaneStream, frames: Vec<u8>, hashes: Vec<u64> },
+    LaneOut {
+        id: NodeId,
+        session: u64,
+        from: WorkerIndex,
+        to: WorkerIndex,
+        stream: LaneStream,
+        frames: Vec<u8>,
+        hashes: Vec<u64>,
+    },
     /// A frame for a home worker, from the worker of its lane.
-    LaneIn { id: NodeId, generation: Generation, session: u64, publications: bool, frame: Vec<u8> },
+    LaneIn {
+        id: NodeId,
+        generation: Generation,
+        session: u64,
+        publications: bool,
+        frame: Vec<u8>,
+    },
     /// A worker's flows with a peer are all in order, or not any more.
-    PeerSynced { id: NodeId, generation: Generation, synced: bool },
+    PeerSynced {
+        id: NodeId,
+        generation: Generation,
+        synced: bool,
+    },
     Ready,
 
-    Survey { number: u64 },
-    Surveyed { number: u64, report: Box<WorkerReport> },
+    Survey {
+        number: u64,
+    },
+    Surveyed {
+        number: u64,
+        report: Box<WorkerReport>,
+    },
 }
 
 impl Mail {
@@ -151,12 +219,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     pub fn new(workers: u16, publications_max: usize) -> Self {
-        Outgoing {
-            queues: (0..workers).map(|_| VecDeque::new()).collect(),
-            publications_max,
-            high: 0,
-            stuck: false,
-        }
+        Outgoing { queues: (0..workers).map(|_| VecDeque::new()).collect(), publications_max, high: 0, stuck: false }
     }
 
     pub fn control(&mut self, to: WorkerIndex, mail: Mail) {

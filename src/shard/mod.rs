@@ -20,8 +20,6 @@ pub mod outlet;
 mod peers;
 mod replies;
 mod survey;
-#[cfg(test)]
-mod tests;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -45,7 +43,7 @@ use connection::Connection;
 use delivery::Turn;
 use mail::{Mail, Outgoing};
 use outboxes::Outboxes;
-use outlet::{ConnectionKey, Finish, LaneKey, LaneStream, Outlet, RequestKey};
+use outlet::{ConnectionKey, Finish, Outlet};
 use peers::{Peers, TurnPublications};
 use replies::Replies;
 use survey::{Answers, Surveys};
@@ -107,7 +105,7 @@ impl Default for Options {
         Options {
             message_bytes_max: 65_536,
             decode: DecodeLimits { json_depth_max: 64, commands_max: 512 },
-            api: ApiLimits::default(),
+            api: ApiLimits { json_depth_max: 64, channels_max: 10_000 },
             outbox_bytes_max: 1024 * 1024,
             turn_bytes_max: 1024 * 1024,
             close_timeout: Duration::from_secs(1),
@@ -179,7 +177,11 @@ pub struct Opened<'a> {
 /// A request over HTTP. Authentication is done.
 pub enum Request<'a> {
     /// `POST /api/<method>`; an empty method: it is named in the body.
-    Api { method: &'a str, body: &'a [u8], transport_errors: bool },
+    Api {
+        method: &'a str,
+        body: &'a [u8],
+        transport_errors: bool,
+    },
     Metrics,
     Ready,
     /// `cluster status`, as JSON.
@@ -217,7 +219,8 @@ impl Shard {
         assert!(setup.worker < setup.workers);
         assert!(setup.workers <= crate::limits::WORKERS_MAX);
         let mut rng = setup.rng;
-        let peers = Peers::new(setup.worker, setup.workers, &setup.node, setup.hash_key, setup.mesh, &mut rng, setup.now);
+        let peers =
+            Peers::new(setup.worker, setup.workers, &setup.node, setup.hash_key, setup.mesh, &mut rng, setup.now);
         Shard {
             worker: setup.worker,
             workers: setup.workers,
@@ -260,7 +263,7 @@ impl Shard {
             }
             Mail::Deliver(parcel) => parcel.lend(|publication| self.deliver(publication)),
             Mail::Published { origin, outcome } => self.on_published(origin, outcome),
-            Mail::Ask { channel, hash } => self.on_asked(from, &channel, hash),
+            Mail::Ask { channel, hash } => self.on_asked(now, from, &channel, hash),
             Mail::GiveBack { channel, hash } => self.on_given_back(from, &channel, hash),
             Mail::Confirmed { channel, hash } => self.on_confirmed(now, &channel, hash),
             Mail::Gap { channels } => self.on_gap(now, &channels),
@@ -385,8 +388,11 @@ impl Shard {
             self.on_finished(now, connection);
             outlet.finish(connection, socket, Finish::HalfClose);
         }
-        for (connection, socket) in self.aborts.drain(..) {
-            outlet.finish(connection, socket, Finish::Abort);
+        for (connection, socket) in std::mem::take(&mut self.aborts) {
+            // Its socket may be another's by now.
+            if self.connections.get(connection).is_some() {
+                outlet.finish(connection, socket, Finish::Abort);
+            }
         }
         for connection in flushed.slow {
             self.on_slow(now, connection);

@@ -51,6 +51,11 @@ impl Hello {
     /// The versions that this program speaks.
     pub const VERSIONS: (u8, u8) = (WIRE_VERSION, WIRE_VERSION);
 
+    /// The same node on another lane.
+    pub fn with_lane(&self, lane: u16, dial: u64) -> Hello {
+        Hello { lane, dial, ..self.clone() }
+    }
+
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(MAGIC);
         let length_at = out.len();

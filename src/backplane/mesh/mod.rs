@@ -3,7 +3,10 @@
 //! `handshake` is what two nodes say first, `membership` wraps the gossip, `cluster` decides whom to dial, who is
 //! there and when this node is ready. Lanes and flows of publications lie beside them; none of them knows sockets.
 
+pub mod cluster;
+pub mod flow;
 pub mod handshake;
+pub mod lane;
 
 /// Why a lane that had its HELLO is closed: QUIC application codes. Refusals (`handshake::Refused`) begin at 16.
 pub mod close {
@@ -21,4 +24,6 @@ pub mod close {
     pub const FULL: u32 = 6;
     /// Membership says that the peer is down, while its lane still stood.
     pub const DOWN: u32 = 7;
+    /// The peer does not read its control stream.
+    pub const OVERFLOW: u32 = 8;
 }

@@ -22,6 +22,10 @@ impl<'a> Reader<'a> {
         Reader { rest: bytes }
     }
 
+    pub(in crate::protocol) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     pub(in crate::protocol) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }

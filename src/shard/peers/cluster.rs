@@ -1,8 +1,10 @@
 //! What the cluster machine on worker 0 wants done, and what the other workers hear of it.
 
-use super::{Greeting, Peer, REDIAL_MIN, close_code};
+use super::{Greeting, Peer, REDIAL_MIN};
 use crate::backplane::envelope::{self, Frame};
+use crate::backplane::mesh::close;
 use crate::backplane::mesh::cluster::{Action, Gone, PeerInfo};
+use crate::backplane::mesh::handshake::Refused;
 use crate::base::id::{Generation, NodeId, WorkerIndex};
 use crate::base::time::Now;
 use crate::limits::PEERS_MAX;
@@ -10,6 +12,7 @@ use crate::metrics::MeshRefusal;
 use crate::shard::mail::Mail;
 use crate::shard::outlet::LaneKey;
 use crate::shard::peers::LANE_TOKENS;
+use crate::shard::survey::{LaneStatus, MemberStatus, PeerFlows};
 use crate::shard::{LaneDown, Shard};
 use std::net::SocketAddr;
 
@@ -39,7 +42,7 @@ impl Shard {
             .map(|(&key, _)| key)
             .collect();
         for key in late {
-            self.refuse_lane(now, key, close_code::HELLO_TIMEOUT, "no HELLO in time", MeshRefusal::Hello);
+            self.refuse_lane(now, key, Refused::TooLate.code(), "no HELLO in time", MeshRefusal::Hello);
         }
         let due: Vec<(NodeId, u16)> = self
             .peers
@@ -126,7 +129,7 @@ impl Shard {
         self.peers.lanes_dirty = true;
         if entry.lane.push_control(&frames).is_err() {
             let reason = "the peer does not read its control stream";
-            self.refuse_lane(now, key, close_code::CONTROL_OVERFLOW, reason, MeshRefusal::Limit);
+            self.refuse_lane(now, key, close::OVERFLOW, reason, MeshRefusal::Limit);
         }
     }
 
@@ -136,7 +139,7 @@ impl Shard {
             Frame::MembersRequest => cluster.on_members_request(now, id),
             Frame::Members(members) => cluster.on_members(now, id, members),
             Frame::Goodbye => cluster.on_goodbye(now, id, generation),
-            Frame::Report(report) => self.surveys.on_peer_report(id, generation, report),
+            Frame::Report(report) => self.surveys.on_peer_report(now, id, generation, report),
             _ => unreachable!("only these concern the cluster"),
         }
         self.pump_cluster(now);
@@ -148,7 +151,9 @@ impl Shard {
         match mail {
             Mail::PeerUp { peer, dial } => self.on_peer_up(now, peer, dial),
             Mail::PeerGone { id, generation, forever } => self.on_peer_gone(now, &id, generation, forever),
-            Mail::CloseLanes { id, generation, code, reason } => self.on_close_lanes(now, &id, generation, code, reason),
+            Mail::CloseLanes { id, generation, code, reason } => {
+                self.on_close_lanes(now, &id, generation, code, reason)
+            }
             Mail::LaneState { id, generation, lane, session, up } => {
                 self.on_lane_state(now, &id, generation, lane, session, up);
             }
@@ -156,10 +161,10 @@ impl Shard {
                 self.on_lane_out(now, session, from, to, stream, &frames, &hashes);
             }
             Mail::LaneIn { id, generation, session, frame, .. } => {
-                if let Err(why) = self.on_frame_by_mail(now, &id, generation, session, &frame) {
+                if let Err(why) = self.on_frame(now, &id, generation, session, &frame) {
                     tracing::warn!(peer = %id, "a peer broke the rules: {why}");
                     for worker in 0..self.workers {
-                        let (id, code) = (id.clone(), close_code::BAD_FRAME);
+                        let (id, code) = (id.clone(), close::BAD_FRAME);
                         self.post(now, worker, Mail::CloseLanes { id, generation, code, reason: why });
                     }
                 }
@@ -223,7 +228,7 @@ impl Shard {
         if self.peers.by_id.get(id).is_none_or(|peer| peer.info.generation != generation) {
             return;
         }
-        self.on_close_lanes(now, id, generation, close_code::PEER_GONE, "this node was declared gone");
+        self.on_close_lanes(now, id, generation, close::DOWN, "this node was declared gone");
         let peer = self.peers.by_id.get_mut(id).expect("found above");
         peer.down = true;
         let theirs = peer.info.workers;
@@ -251,9 +256,7 @@ impl Shard {
             .peers
             .lanes
             .iter()
-            .filter(|(_, entry)| {
-                entry.peer.as_ref().is_some_and(|(other, life, _)| other == id && *life == generation)
-            })
+            .filter(|(_, entry)| entry.peer.as_ref().is_some_and(|(other, life, _)| other == id && *life == generation))
             .map(|(&key, _)| key)
             .collect();
         for key in lanes {
@@ -306,6 +309,79 @@ impl Shard {
                 slot.backoff = REDIAL_MIN;
             }
         }
+    }
+
+    pub(in crate::shard) fn send_to_all_on_lane_zero(&mut self, now: Now, frame: &[u8]) {
+        let lanes: Vec<u64> = self
+            .peers
+            .lanes
+            .iter()
+            .filter(|(_, entry)| entry.peer.as_ref().is_some_and(|(_, _, index)| *index == 0))
+            .map(|(key, _)| key.0)
+            .collect();
+        for lane in lanes {
+            self.send_on_lane_zero(now, lane, |out| out.extend_from_slice(frame));
+        }
+    }
+
+    /// The life of this node; 0 when it runs alone.
+    pub(in crate::shard) fn generation(&self) -> Generation {
+        self.peers.hello.as_ref().map_or(Generation(0), |hello| hello.generation)
+    }
+
+    // ---- what others are shown
+
+    pub(in crate::shard) fn lane_statuses(&self) -> Vec<LaneStatus> {
+        let mut statuses = Vec::new();
+        for (id, peer) in self.peers.by_id.iter().filter(|(_, peer)| !peer.down) {
+            for (&lane, slot) in &peer.lanes {
+                let entry = slot.up.and_then(|key| self.peers.lanes.get(&key));
+                statuses.push(LaneStatus {
+                    peer: id.to_string(),
+                    lane,
+                    worker: self.worker,
+                    up: entry.is_some(),
+                    rtt_micros: entry.map_or(0, |entry| entry.stats.rtt_micros),
+                    lost_packets: entry.map_or(0, |entry| entry.stats.lost_packets),
+                    queued_bytes: entry.map_or(0, |entry| entry.lane.queued_bytes() as u64),
+                    queued_bytes_high: entry.map_or(0, |entry| entry.lane.queue_bytes_high() as u64),
+                });
+            }
+        }
+        statuses
+    }
+
+    pub(in crate::shard) fn peer_flows(&self) -> Vec<PeerFlows> {
+        self.peers
+            .by_id
+            .iter()
+            .map(|(id, peer)| PeerFlows {
+                peer: id.to_string(),
+                worker: self.worker,
+                synced: peer.is_synced(),
+                gap_open: peer.has_gap(),
+                gaps: peer.gaps,
+                gap_publications: peer.gap_publications,
+                interest: peer.remote_interest(),
+            })
+            .collect()
+    }
+
+    pub(in crate::shard) fn member_statuses(&self, now: Now) -> Vec<MemberStatus> {
+        let Some(cluster) = &self.peers.cluster else { return Vec::new() };
+        cluster
+            .peers()
+            .map(|member| MemberStatus {
+                name: member.id.to_string(),
+                generation: member.generation.0,
+                state: member.state.name(),
+                in_view: self.peers.in_view.get(&member.id) == Some(&member.generation),
+                addresses: member.addresses.iter().map(ToString::to_string).collect(),
+                workers: member.workers,
+                client: member.client.to_owned(),
+                told: self.told_by(now, &member.id, member.generation),
+            })
+            .collect()
     }
 
     /// Why the process must not go on, if so.

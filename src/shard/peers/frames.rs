@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use super::{LaneEntry, Peer, close_code, gcd, lane_of};
+use super::{LaneEntry, Peer, lane_of};
 use crate::backplane::envelope::{self, Frame, Gap, Kind};
+use crate::backplane::mesh::close;
 use crate::base::hash::ChannelHash;
 use crate::base::id::{Generation, NodeId, WorkerIndex};
 use crate::base::time::Now;
@@ -37,7 +38,7 @@ impl Shard {
         let why = refused.or_else(|| fed.err().map(|bad| bad.sentence()));
         if let Some(why) = why {
             tracing::warn!(lane = key.0, "a peer broke the rules: {why}");
-            self.refuse_lane(now, key, close_code::BAD_FRAME, why, MeshRefusal::Frame);
+            self.refuse_lane(now, key, close::BAD_FRAME, why, MeshRefusal::Frame);
         }
     }
 
@@ -61,7 +62,7 @@ impl Shard {
         if !publications {
             self.outgoing.control(header.to, mail);
         } else if let Err(Mail::LaneIn { id, .. }) = self.outgoing.publication(header.to, mail) {
-            self.counters.drop_one(DropReason::LaneMailboxFull);
+            self.counters.dropped(DropReason::LaneMailboxFull, 1);
             let mut gap = Vec::new();
             let told = Gap { whole_flow: true, hashes: &[], dropped: 1 };
             envelope::encode_gap(header.from, header.to, &told, &mut gap);
@@ -72,7 +73,7 @@ impl Shard {
     }
 
     /// A frame for this worker as home worker.
-    fn on_frame(
+    pub(super) fn on_frame(
         &mut self,
         now: Now,
         id: &NodeId,
@@ -107,7 +108,7 @@ impl Shard {
                     if publication.hash.home(self.workers) != self.worker {
                         return Err("a publication is not at home here");
                     }
-                    self.counters.publication_in(Source::Peer);
+                    self.counters.published(Source::Peer);
                     self.deliver_on_node(&publication);
                 }
             }
@@ -116,9 +117,7 @@ impl Shard {
                 peer.gap_publications += dropped;
                 let (theirs, from) = (peer.info.workers, header.from);
                 let hashes: Vec<u64> = hashes.iter().collect();
-                self.tell_gap(now, |hash| {
-                    hash.home(theirs) == from && (whole_flow || hashes.contains(&hash.0))
-                });
+                self.tell_gap(now, |hash| hash.home(theirs) == from && (whole_flow || hashes.contains(&hash.0)));
             }
             Frame::Interest { sequence, phase, add, remove } => {
                 flow.on_interest(sequence, phase, add.iter(), remove.iter())
@@ -126,9 +125,8 @@ impl Shard {
                 self.update_synced(now, id);
             }
             Frame::InterestAck { sequence } => {
-                let tickets = flow
-                    .on_acknowledged(now.mono, sequence)
-                    .map_err(|_| "an acknowledgement is out of sequence")?;
+                let tickets =
+                    flow.on_acknowledged(now.mono, sequence).map_err(|_| "an acknowledgement is out of sequence")?;
                 self.on_tickets(now, tickets);
                 self.update_synced(now, id);
             }
@@ -235,7 +233,7 @@ impl Shard {
         let key = LaneKey(session);
         let Some(entry) = self.peers.lanes.get_mut(&key) else {
             if stream == LaneStream::Publications {
-                self.counters.drop_many(DropReason::LaneLost, hashes.len() as u64);
+                self.counters.dropped(DropReason::LaneLost, hashes.len() as u64);
             }
             return;
         };
@@ -244,12 +242,12 @@ impl Shard {
             LaneStream::Control => {
                 if entry.lane.push_control(frames).is_err() {
                     let reason = "the peer does not read its control stream";
-                    self.refuse_lane(now, key, close_code::CONTROL_OVERFLOW, reason, MeshRefusal::Limit);
+                    self.refuse_lane(now, key, close::OVERFLOW, reason, MeshRefusal::Limit);
                 }
             }
             LaneStream::Publications => {
                 if !entry.lane.push_publications(from, to, frames, hashes.iter().copied()) {
-                    self.counters.drop_many(DropReason::LaneFull, hashes.len() as u64);
+                    self.counters.dropped(DropReason::LaneFull, hashes.len() as u64);
                     if let Some((id, _, _)) = &entry.peer
                         && let Some(peer) = self.peers.by_id.get_mut(id)
                     {
@@ -357,7 +355,7 @@ impl Shard {
         let frames = frames.to_vec();
         let mail = Mail::LaneOut { id: id.clone(), session, from: self.worker, to, stream, frames, hashes };
         if let Err(Mail::LaneOut { hashes, .. }) = self.outgoing.publication(owner, mail) {
-            self.counters.drop_many(DropReason::LaneMailboxFull, hashes.len() as u64);
+            self.counters.dropped(DropReason::LaneMailboxFull, hashes.len() as u64);
             let peer = self.peers.by_id.get_mut(id).expect("nothing removes peers here");
             peer.gaps += 1;
             peer.gap_publications += hashes.len() as u64;
@@ -387,7 +385,7 @@ impl Shard {
                 let mail = Mail::CloseLanes {
                     id: id.clone(),
                     generation,
-                    code: close_code::NOT_ACKNOWLEDGED,
+                    code: close::OUT_OF_VIEW,
                     reason: "interest was not acknowledged in time",
                 };
                 self.post(now, worker, mail);
@@ -406,9 +404,5 @@ impl Shard {
                 self.on_lane_state(now, &id, generation, lane, session, false);
             }
         }
-    }
-
-    pub(super) const fn stride_with(&self, theirs: u16) -> u16 {
-        gcd(self.workers, theirs)
     }
 }

@@ -1,7 +1,8 @@
 //! Lanes: from the handshake over HELLO to their peer, and down again.
 
-use super::{Greeting, HELLO_BYTES_MAX, LaneEntry, REDIAL_MAX, REDIAL_MIN, close_code, gcd};
-use crate::backplane::mesh::handshake::Hello;
+use super::{Greeting, LaneEntry, REDIAL_MAX, REDIAL_MIN, gcd};
+use crate::backplane::mesh::close;
+use crate::backplane::mesh::handshake::{Hello, Refused};
 use crate::backplane::mesh::lane::Lane;
 use crate::base::id::{Generation, NodeId};
 use crate::base::time::Now;
@@ -44,7 +45,7 @@ impl Shard {
             };
             entry.dialled = Some(index);
             let mut bytes = Vec::new();
-            hello.with_lane(index).encode(&mut bytes);
+            hello.with_lane(index, opened.dial.unwrap_or_default()).encode(&mut bytes);
             let sent = entry.lane.push_control(&bytes);
             assert!(sent.is_ok(), "an empty queue takes a HELLO");
             self.peers.lanes_dirty = true;
@@ -56,7 +57,8 @@ impl Shard {
         if let Some((id, index)) = self.peers.dialling.remove(&token) {
             self.schedule_redial(now, &id, index);
         } else if let Some(cluster) = &mut self.peers.cluster {
-            cluster.on_dial_failed(now, token, why);
+            tracing::debug!(why, "a dial came to nothing");
+            cluster.on_dial_failed(now, token, None);
             self.pump_cluster(now);
         }
     }
@@ -80,7 +82,7 @@ impl Shard {
                 cluster.on_datagram(now, lane.0, bytes);
                 self.pump_cluster(now);
             }
-            _ => self.counters.refuse_mesh(MeshRefusal::Datagram),
+            _ => self.counters.mesh_refused(MeshRefusal::Datagram),
         }
     }
 
@@ -118,35 +120,23 @@ impl Shard {
         let Greeting::Awaited { bytes, .. } = &mut entry.greeting else { return };
         let (hello, used) = match Hello::parse(bytes) {
             Ok(Some(parsed)) => parsed,
-            Ok(None) if bytes.len() <= HELLO_BYTES_MAX => return,
-            Ok(None) => return self.refuse_lane(now, lane, close_code::BAD_FRAME, "HELLO is too long", MeshRefusal::Hello),
-            Err(error) => {
-                return self.refuse_lane(now, lane, close_code::BAD_FRAME, &error.to_string(), MeshRefusal::Hello);
-            }
+            Ok(None) => return,
+            Err(error) => return self.refuse_hello(now, lane, None, Refused::from(error)),
         };
         let rest = bytes.split_off(used);
-        let ours = self.peers.hello.as_ref().expect("lanes exist only in a mesh");
-        if let Err(refused) = hello.check(ours, &entry.names) {
-            let dialled_first = entry.dialled == Some(0);
-            let (code, sentence) = (refused.code(), refused.to_string());
-            let reason = refused.metric();
-            if !refused.is_myself() {
-                tracing::warn!(peer = %hello.id, remote = %entry.remote, "{sentence}");
-            }
-            if dialled_first && let Some(cluster) = &mut self.peers.cluster {
-                cluster.on_refused(now, lane.0, &refused);
-            }
-            return self.refuse_lane(now, lane, code, &sentence, reason);
+        // The dialler chose the lane; the other side only has to be able to be its end.
+        let index = entry.dialled.unwrap_or(hello.lane);
+        let ours = self.peers.hello.as_ref().expect("lanes exist only in a mesh").with_lane(index, 0);
+        let mut checked = hello.check(&ours, &entry.names);
+        if checked.is_ok() && index % self.workers != self.worker {
+            checked = Err(Refused::LaneOutOfRange);
         }
-        let index = hello.lane;
-        let expected = entry.dialled.is_none_or(|dialled| dialled == index);
-        let count = self.workers.max(hello.workers);
-        if !expected || index >= count || index % self.workers != self.worker {
-            return self.refuse_lane(now, lane, close_code::BAD_FRAME, "this lane does not end here", MeshRefusal::Hello);
+        if let Err(refused) = checked {
+            return self.refuse_hello(now, lane, Some(&hello), refused);
         }
         if entry.dialled.is_none() {
             let mut bytes = Vec::new();
-            ours.with_lane(index).encode(&mut bytes);
+            ours.encode(&mut bytes);
             let sent = entry.lane.push_control(&bytes);
             assert!(sent.is_ok(), "an empty queue takes a HELLO");
             self.peers.lanes_dirty = true;
@@ -170,7 +160,7 @@ impl Shard {
     }
 
     /// A lane above 0 finds its peer, if worker 0 has told of it already.
-    fn match_lane(&mut self, now: Now, lane: LaneKey) {
+    pub(super) fn match_lane(&mut self, now: Now, lane: LaneKey) {
         let Some(entry) = self.peers.lanes.get_mut(&lane) else { return };
         let Greeting::Unmatched { hello, .. } = &entry.greeting else { return };
         let Some(peer) = self.peers.by_id.get(&hello.id) else { return };
@@ -184,7 +174,7 @@ impl Shard {
     }
 
     /// The lane carries the peer's flows from now on.
-    fn attach(&mut self, now: Now, id: &NodeId, index: u16, lane: LaneKey) {
+    pub(super) fn attach(&mut self, now: Now, id: &NodeId, index: u16, lane: LaneKey) {
         let peer = self.peers.by_id.get_mut(id).expect("lanes are attached to peers that are known");
         let slot = peer.lanes.get_mut(&index).expect("HELLO was checked against the lanes of this worker");
         let replaced = slot.up.replace(lane);
@@ -195,7 +185,7 @@ impl Shard {
         if let Some(old) = replaced.filter(|&old| old != lane) {
             self.announce_lane(now, id, generation, theirs, index, old, false);
             self.peers.lanes.remove(&old);
-            self.peers.close_lane(old, close_code::REPLACED, "another lane took its place");
+            self.peers.close_lane(old, close::REPLACED, "another lane took its place");
         }
         tracing::info!(peer = %id, lane = index, "lane up");
         self.announce_lane(now, id, generation, theirs, index, lane, true);
@@ -203,7 +193,7 @@ impl Shard {
 
     /// Tells the home workers of this node whose flows a lane carries that it is up or down.
     #[expect(clippy::too_many_arguments, reason = "what a lane is called takes this many words")]
-    fn announce_lane(
+    pub(super) fn announce_lane(
         &mut self,
         now: Now,
         id: &NodeId,
@@ -215,8 +205,7 @@ impl Shard {
     ) {
         let stride = gcd(self.workers, theirs);
         for home in 0..self.workers {
-            let carries =
-                if theirs >= self.workers { home % stride == lane % stride } else { home == lane };
+            let carries = if theirs >= self.workers { home % stride == lane % stride } else { home == lane };
             if carries {
                 let mail = Mail::LaneState { id: id.clone(), generation, lane, session: key.0, up };
                 self.post(now, home, mail);
@@ -224,18 +213,32 @@ impl Shard {
         }
     }
 
-    fn refuse_lane(&mut self, now: Now, lane: LaneKey, code: u32, reason: &str, metric: MeshRefusal) {
-        self.counters.refuse_mesh(metric);
+    fn refuse_hello(&mut self, now: Now, lane: LaneKey, hello: Option<&Hello>, refused: Refused) {
+        let entry = self.peers.lanes.get(&lane).expect("the caller has found it");
+        if refused != Refused::Myself {
+            let peer = hello.map(|hello| hello.id.as_str()).unwrap_or_default();
+            tracing::warn!(peer, remote = %entry.remote, "refused: {refused}");
+        }
+        let metric = match refused {
+            Refused::NameNotInCertificate => MeshRefusal::Name,
+            Refused::Duplicate => MeshRefusal::Generation,
+            _ => MeshRefusal::Hello,
+        };
+        self.refuse_lane(now, lane, refused.code(), refused.sentence(), metric);
+    }
+
+    pub(super) fn refuse_lane(&mut self, now: Now, lane: LaneKey, code: u32, reason: &str, metric: MeshRefusal) {
+        self.counters.mesh_refused(metric);
         self.peers.close_lane(lane, code, reason);
         self.drop_lane(now, lane, &LaneDown::Local);
         self.pump_cluster(now);
     }
 
     /// Forgets a lane, whoever ended it.
-    fn drop_lane(&mut self, now: Now, lane: LaneKey, why: &LaneDown) {
+    pub(super) fn drop_lane(&mut self, now: Now, lane: LaneKey, why: &LaneDown) {
         let Some(entry) = self.peers.lanes.remove(&lane) else { return };
         if entry.lane.queued_bytes() > 0 && entry.peer.is_some() {
-            self.counters.drop_one(DropReason::LaneLost);
+            self.counters.dropped(DropReason::LaneLost, 1);
         }
         let zero = entry.dialled == Some(0) || entry.peer.as_ref().is_some_and(|(_, _, index)| *index == 0);
         if let Some((id, generation, index)) = &entry.peer
@@ -264,7 +267,7 @@ impl Shard {
             }
         }
         if zero && let Some(cluster) = &mut self.peers.cluster {
-            let goodbye = matches!(why, LaneDown::Peer { code, .. } if *code == close_code::LEAVING);
+            let goodbye = matches!(why, LaneDown::Peer { code, .. } if *code == close::GOODBYE);
             cluster.on_peer_lane_down(now, lane.0, goodbye);
         }
     }

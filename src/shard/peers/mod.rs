@@ -7,18 +7,20 @@
 //! Always true: a flow has a session exactly while its lane is up and its worker knows; a lane that breaks any rule is
 //! closed with a code and its flows count a gap; no worker ever waits for a peer.
 
+mod cluster;
+mod frames;
+mod lanes;
+mod turn;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::ops::{ControlFlow, Range};
 use std::time::Duration;
 
-use super::mail::Mail;
-use super::outboxes::Outboxes;
-use super::outlet::{LaneKey, LaneStream, Outlet};
-use super::{LaneDown, LaneOpened, LaneStats, MeshSetup, Shard};
-use crate::backplane::envelope::{self, Frame, InfoRef, PublicationRef, Tags};
+use super::outlet::LaneKey;
+use super::{LaneStats, MeshSetup};
+use crate::backplane::envelope;
 use crate::backplane::interest::Ticket;
-use crate::backplane::mesh::cluster::{Action, Cluster, PeerInfo};
+use crate::backplane::mesh::cluster::{Cluster, PeerInfo};
 use crate::backplane::mesh::flow::{Flow, Passage};
 use crate::backplane::mesh::handshake::Hello;
 use crate::backplane::mesh::lane::{Incoming, Lane};
@@ -26,25 +28,9 @@ use crate::base::hash::{ChannelHash, HashKey};
 use crate::base::id::{Generation, NodeId, WorkerIndex};
 use crate::base::rng::Rng;
 use crate::base::time::{Instant, Now};
-use crate::limits::PEERS_MAX;
-use crate::metrics::{DropReason, MeshRefusal, Source};
 
-/// Close codes of lanes; those of a refused HELLO have their own, in `handshake`.
-pub mod close_code {
-    pub const BAD_FRAME: u32 = 0x20;
-    pub const NOT_ACKNOWLEDGED: u32 = 0x21;
-    pub const HELLO_TIMEOUT: u32 = 0x22;
-    pub const REPLACED: u32 = 0x23;
-    pub const PEER_GONE: u32 = 0x24;
-    pub const CONTROL_OVERFLOW: u32 = 0x25;
-    pub const LEAVING: u32 = 0x26;
-    pub const UNKNOWN_PEER: u32 = 0x27;
-}
+pub use turn::TurnPublications;
 
-/// HELLO is at most this long.
-const HELLO_BYTES_MAX: usize = 1024;
-/// Bytes of publications in one frame: large enough to be cheap, small enough not to hold others up.
-const BATCH_BYTES_TARGET: usize = 64 * 1024;
 /// Lanes that were dialled and came to nothing are tried again after this, doubling.
 const REDIAL_MIN: Duration = Duration::from_millis(100);
 const REDIAL_MAX: Duration = Duration::from_secs(2);
@@ -115,9 +101,15 @@ struct LaneEntry {
 
 enum Greeting {
     /// Until then HELLO has to be here.
-    Awaited { until: Instant, bytes: Vec<u8> },
+    Awaited {
+        until: Instant,
+        bytes: Vec<u8>,
+    },
     /// HELLO is here, its peer not yet: worker 0 has to say so by then.
-    Unmatched { until: Instant, hello: Box<Hello> },
+    Unmatched {
+        until: Instant,
+        hello: Box<Hello>,
+    },
     Done,
 }
 
@@ -160,14 +152,19 @@ impl Peers {
         };
         if let Some(setup) = setup {
             let options = setup.cluster;
-            peers.hello = Some(Hello::new(
-                node.clone(),
-                options.generation,
+            peers.hello = Some(Hello {
+                version_min: Hello::VERSIONS.0,
+                version_max: Hello::VERSIONS.1,
+                layout: envelope::layout_hash(),
+                hash_key: hash_key.fingerprint(),
+                generation: options.generation,
                 workers,
-                hash_key.fingerprint(),
-                options.advertise.clone(),
-                setup.client_address,
-            ));
+                lane: 0,
+                dial: 0,
+                id: node.clone(),
+                addresses: options.advertise.clone(),
+                client: setup.client_address,
+            });
             if worker == 0 {
                 peers.cluster = Some(Cluster::new(options, rng.fork(), now));
             }
@@ -204,8 +201,7 @@ impl Peers {
     }
 
     pub fn has_pending(&self) -> bool {
-        self.lanes.values().any(|entry| entry.lane.has_pending())
-            || !self.closes.is_empty()
+        self.lanes.values().any(|entry| entry.lane.has_pending()) || !self.closes.is_empty()
     }
 
     /// Whether a flush would find something new to do. A lane without room waits for `on_lane_writable`.
@@ -303,4 +299,3 @@ impl Peer {
         self.lanes.iter().map(|(&index, slot)| (index, slot.up))
     }
 }
-

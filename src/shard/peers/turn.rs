@@ -43,18 +43,9 @@ impl TurnPublications {
             data: keep(publication.data),
             json: publication.json,
             info: publication.info.map(|info| {
-                [
-                    keep(info.user.as_bytes()),
-                    keep(info.client.as_bytes()),
-                    keep(info.conn_info),
-                    keep(info.chan_info),
-                ]
+                [keep(info.user.as_bytes()), keep(info.client.as_bytes()), keep(info.conn_info), keep(info.chan_info)]
             }),
-            tags: publication
-                .tags
-                .iter()
-                .map(|(key, value)| (keep(key.as_bytes()), keep(value.as_bytes())))
-                .collect(),
+            tags: publication.tags.iter().map(|(key, value)| (keep(key.as_bytes()), keep(value.as_bytes()))).collect(),
         });
         (self.entries.len() - 1) as u32
     }
@@ -64,7 +55,14 @@ impl TurnPublications {
     }
 
     /// Appends frames with these publications. They are all of one flow.
-    fn encode(&self, from: WorkerIndex, to: WorkerIndex, places: &[(u32, u64)], outboxes: &Outboxes, out: &mut Vec<u8>) {
+    pub fn encode(
+        &self,
+        from: WorkerIndex,
+        to: WorkerIndex,
+        places: &[(u32, u64)],
+        outboxes: &Outboxes,
+        out: &mut Vec<u8>,
+    ) {
         let text = |range: &Range<usize>| {
             std::str::from_utf8(outboxes.bytes(range.clone())).expect("what was text when kept is text")
         };
@@ -106,4 +104,3 @@ impl TurnPublications {
         }
     }
 }
-

@@ -1,3 +1,4 @@
 //! (soon)
 
 pub mod http;
+pub mod quic;

@@ -673,8 +673,8 @@ const LAYOUT: &str = "v1 header{u32 length,u8 kind,u8 version,u16 from,u16 to,u1
     18 members_request{} \
     19 members[{u64 generation,str id,bytes addresses,u16 workers}] \
     20 goodbye{} \
-    21 report{u64 clients,u64 users,u64 subscriptions,u64 channels,u64 uptime_secs,str version,u16 workers,u8 ready} \
-    golden 2c85e70ad83e9061";
+    21 report{u64 clients,u64 users,u64 subscriptions,u64 channels,u64 uptime_secs,str version,str view,u16 workers,u8 ready} \
+    golden 47a095cf3767ebd5";
 
 /// Nodes with another one cannot read each other's frames.
 pub fn layout_hash() -> u64 {

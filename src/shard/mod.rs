@@ -20,6 +20,8 @@ pub mod outlet;
 mod peers;
 mod replies;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

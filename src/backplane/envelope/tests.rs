@@ -118,12 +118,13 @@ fn golden() -> Vec<(Vec<u8>, &'static str)> {
                     channels: 4,
                     uptime_secs: 5,
                     version: "0.1.0",
+                    view: "b,c",
                     workers: 6,
                     ready: true,
                 };
                 encode_report(&report, out);
             }),
-            "400000001501000000000000302e312e3001000000000000000200000000000000030000000000000004000000000000000500000000000000d3ffffff05000000060001",
+            "4b0000001501000000000000302e312e30622c6301000000000000000200000000000000030000000000000004000000000000000500000000000000d0ffffff05000000cdffffff03000000060001",
         ),
     ]
 }
@@ -145,7 +146,7 @@ fn the_layout_hash_follows_the_bytes() {
     let all: Vec<u8> = golden().into_iter().flat_map(|(frame, _)| frame).collect();
     let digest = HashKey::new([0; 16]).of(&all);
     assert!(LAYOUT.ends_with(&format!("golden {digest:016x}")), "the golden digest is now {digest:016x}");
-    assert_eq!(layout_hash(), 0xc115af6d8a952e7b);
+    assert_eq!(layout_hash(), 0x19e3e498d3ee6af4);
 }
 
 #[test]

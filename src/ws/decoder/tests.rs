@@ -229,6 +229,23 @@ fn what_is_held_follows_what_has_arrived_and_not_what_was_announced() {
 }
 
 #[test]
+fn a_buffer_grows_by_doubling_and_never_beyond_its_message() {
+    let payload = vec![0; 100_000];
+    let fragments: Vec<u8> = payload.iter().flat_map(|byte| client(0x00, &[*byte])).collect();
+    for bytes in [client(0x82, &payload), [client(0x02, b""), fragments].concat()] {
+        let mut decoder = Decoder::default();
+        let limits = Limits { message_bytes_max: payload.len() };
+        let mut sizes = std::collections::BTreeSet::new();
+        for byte in &bytes[..bytes.len() - 1] {
+            decoder.feed(&mut [*byte], limits, |_| true).unwrap();
+            sizes.insert(decoder.carried_bytes());
+        }
+        assert!(sizes.len() < 16, "each size is a copy: {sizes:?}");
+        assert_eq!(sizes.last(), Some(&(payload.len() + size_of::<Carried>())));
+    }
+}
+
+#[test]
 fn the_reader_may_end_it() {
     for split in 0..18 {
         let mut bytes = [client(0x81, b"1"), client(0x81, b"2"), client(0x81, b"3")].concat();

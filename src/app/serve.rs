@@ -11,8 +11,9 @@ pub fn command() -> Command {
         Command::new("serve")
             .about("Run a node")
             .long_about(
-                "Run a node.\n\nEvery option can stand in the configuration file, in an environment variable or in a flag; \
-                 flags win over the environment, and the environment over the file. Without any of them the node serves \
+                "Run a node.\n\n\
+                 Every option can stand in the configuration file, in an environment variable or in a flag. Flags\n\
+                 win over the environment, and the environment over the file. Without any of them the node serves\n\
                  on 127.0.0.1:8000 only, open to everybody who reaches it there.",
             )
             .next_line_help(true),

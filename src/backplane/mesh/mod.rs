@@ -3,7 +3,9 @@
 //! `handshake` is what two nodes say first, `membership` wraps the gossip, `cluster` decides whom to dial, who is
 //! there and when this node is ready. Lanes and flows of publications lie beside them; none of them knows sockets.
 
+pub mod cluster;
 pub mod handshake;
+pub mod membership;
 
 /// Why a lane that had its HELLO is closed: QUIC application codes. Refusals (`handshake::Refused`) begin at 16.
 pub mod close {

@@ -271,9 +271,8 @@ impl Redial {
 
     fn fail(&mut self, now: Instant, rng: &mut Rng) {
         self.failures = self.failures.saturating_add(1);
-        let quarter = self.backoff / 4;
-        let jitter = Duration::from_nanos(rng.below(2 * quarter.as_nanos() as u64));
-        self.attempt = Attempt::Resting { until: now + (self.backoff - quarter) + jitter };
+        let jitter = Duration::from_nanos(rng.below(self.backoff.as_nanos() as u64 / 4));
+        self.attempt = Attempt::Resting { until: now + (self.backoff - jitter) };
         let max = if self.failures > FORLORN_FAILURES { BACKOFF_FORLORN } else { BACKOFF_MAX };
         self.backoff = (self.backoff * 2).min(max);
     }
@@ -445,21 +444,19 @@ impl Cluster {
 
     /// The addresses that the seeds resolve to, again after each time they are resolved.
     pub fn on_seeds(&mut self, now: Now, addresses: &[SocketAddr]) {
-        let wanted: BTreeSet<SocketAddr> = addresses.iter().copied().take(PEERS_MAX).collect();
-        if !self.seeds.keys().chain(&self.ourselves).all(|known| wanted.contains(known)) {
+        let mut wanted: BTreeSet<SocketAddr> = addresses.iter().copied().take(PEERS_MAX).collect();
+        wanted.retain(|address| !self.options.advertise.contains(address));
+        let known = self.seeds.keys().chain(&self.ourselves);
+        if known.collect::<BTreeSet<_>>() != wanted.iter().collect() {
             // Something moved, so what was ours may be another's by now.
             self.ourselves.clear();
         }
         self.seeds.retain(|address, _| wanted.contains(address));
         for address in wanted {
-            if self.ourselves.contains(&address) || self.options.advertise.contains(&address) {
-                continue;
+            if !self.ourselves.contains(&address) {
+                let redial = Redial::at(now.mono);
+                self.seeds.entry(address).or_insert(Seed { redial, tried: false, owner: None });
             }
-            self.seeds.entry(address).or_insert_with(|| Seed {
-                redial: Redial::at(now.mono),
-                tried: false,
-                owner: None,
-            });
         }
         self.settle(now.mono);
     }

@@ -19,8 +19,6 @@ pub struct Lanes {
     quic: Option<Quic>,
     /// Those that are up, to be measured.
     up: BTreeSet<LaneKey>,
-    /// When the turn's flush began: what the shard asks for happens then.
-    now: Instant,
 }
 
 /// Something that has to be told to the shard.
@@ -37,10 +35,6 @@ impl Lanes {
 
     // ---- what the shard asks for
 
-    pub fn begin_flush(&mut self, now: Instant) {
-        self.now = now;
-    }
-
     pub fn write(&mut self, lane: LaneKey, stream: LaneStream, bytes: &[u8]) -> usize {
         self.quic.as_mut().map_or(0, |quic| quic.write(inward(lane), stream_inward(stream), bytes))
     }
@@ -52,15 +46,15 @@ impl Lanes {
         }
     }
 
-    pub fn dial(&mut self, remote: SocketAddr, token: u64) {
+    pub fn dial(&mut self, now: Instant, remote: SocketAddr, token: u64) {
         if let Some(quic) = &mut self.quic {
-            quic.dial(self.now, remote, token);
+            quic.dial(now, remote, token);
         }
     }
 
-    pub fn close(&mut self, lane: LaneKey, code: u32, reason: &str) {
+    pub fn close(&mut self, now: Instant, lane: LaneKey, code: u32, reason: &str) {
         if let Some(quic) = &mut self.quic {
-            quic.close(self.now, inward(lane), code, reason);
+            quic.close(now, inward(lane), code, reason);
         }
     }
 

@@ -55,7 +55,6 @@ pub struct SendRing {
     staging: Vec<u8>,
     /// For what leaves without the ring.
     plain: Vec<u8>,
-    system_calls: u64,
 }
 
 impl SendRing {
@@ -70,7 +69,6 @@ impl SendRing {
             headers: Vec::with_capacity(ENTRIES),
             staging: Vec::new(),
             plain: Vec::new(),
-            system_calls: 0,
         })
     }
 
@@ -79,24 +77,14 @@ impl SendRing {
         self.ring.is_none()
     }
 
-    /// System calls made so far.
-    pub fn system_calls(&self) -> u64 {
-        self.system_calls
-    }
-
-    /// At most one `Outgoing` per socket, numbered from `first_index`. Tells in no certain order what was not fully
-    /// taken.
-    pub fn send<'a, S>(
-        &mut self,
-        batch: impl Iterator<Item = Outgoing<'a, S>>,
-        first_index: usize,
-        mut tell: impl FnMut(Told),
-    ) where
+    /// At most one `Outgoing` per socket. Tells in no certain order what was not fully taken.
+    pub fn send<'a, S>(&mut self, batch: impl Iterator<Item = Outgoing<'a, S>>, mut tell: impl FnMut(Told))
+    where
         S: Iterator<Item = &'a [u8]>,
     {
         // A panic of the iterator in an earlier call would have left entries with stale addresses.
         assert!(self.pending.is_empty(), "an earlier batch was abandoned half-way");
-        for (index, outgoing) in (first_index..).zip(batch) {
+        for (index, outgoing) in batch.enumerate() {
             let Outgoing { connection, socket, bytes, mut slices } = outgoing;
             let told = Told { index, connection, socket, result: SendResult::Short(0) };
             let Some(first) = slices.next() else { continue };
@@ -164,7 +152,6 @@ impl SendRing {
     }
 
     fn send_plain(&mut self, told: Told, slices: &[&[u8]], tell: &mut impl FnMut(Told)) {
-        self.system_calls += 1;
         let bytes = slices.iter().map(|slice| slice.len()).sum();
         if let Some(result) = send_plain::send_slices(told.socket, slices, bytes, &mut self.plain) {
             tell(Told { result, ..told });
@@ -209,8 +196,7 @@ impl SendRing {
         }
         let mut tries = 0;
         let refused = loop {
-            self.system_calls += 1;
-            let result = ring.submit();
+                let result = ring.submit();
             if ring.submission().is_empty() {
                 break None;
             }

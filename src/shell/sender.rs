@@ -14,17 +14,6 @@ pub struct Sender {
     ring: Option<SendRing>,
     staging: Vec<u8>,
     full: Vec<ConnectionKey>,
-    figures: Figures,
-}
-
-/// What was sent since it was last asked.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Figures {
-    /// One per socket and batch.
-    pub sends: u64,
-    pub bytes: u64,
-    pub short: u64,
-    pub system_calls: u64,
 }
 
 impl Sender {
@@ -33,27 +22,19 @@ impl Sender {
     }
 
     /// See `Outlet::send`.
-    pub fn send<'a, I, S>(&mut self, batch: I, unsent: &mut Vec<Unsent>)
+    pub fn send<'a, I, S>(&mut self, mut batch: I, unsent: &mut Vec<Unsent>)
     where
         I: Iterator<Item = Outgoing<'a, S>>,
         S: Iterator<Item = &'a [u8]>,
     {
-        let Sender { ring, staging, full, figures } = self;
-        let mut short = 0;
+        let Sender { ring, staging, full } = self;
         let mut tell = |told: Told| {
             unsent.push(Unsent { index: told.index, result: told.result });
             if let SendResult::Short(_) = told.result {
                 full.push(told.connection);
-                short += 1;
             }
         };
-        let mut batch = batch.inspect(|outgoing| {
-            figures.sends += 1;
-            figures.bytes += outgoing.bytes as u64;
-        });
-        let mut plain_calls = 0;
         let mut plainly = |index, outgoing: Outgoing<'a, S>| {
-            plain_calls += 1;
             let Outgoing { connection, socket, .. } = outgoing;
             if let Some(result) = send_plain::send(outgoing, staging) {
                 tell(Told { index, connection, socket, result });
@@ -66,25 +47,15 @@ impl Sender {
                 few.extend(batch.by_ref().take(PLAIN_SOCKETS_MAX));
                 match batch.next() {
                     None => few.into_iter().enumerate().for_each(|(index, outgoing)| plainly(index, outgoing)),
-                    Some(third) => {
-                        let before = ring.system_calls();
-                        ring.send(few.into_iter().chain(std::iter::once(third)).chain(batch), 0, tell);
-                        plain_calls += ring.system_calls() - before;
-                    }
+                    Some(next) => ring.send(few.into_iter().chain(std::iter::once(next)).chain(batch), tell),
                 }
             }
         }
-        figures.system_calls += plain_calls;
-        figures.short += short;
     }
 
     /// Sockets that did not take everything since this was last called.
     pub fn take_full(&mut self) -> Vec<ConnectionKey> {
         std::mem::take(&mut self.full)
-    }
-
-    pub fn take_figures(&mut self) -> Figures {
-        std::mem::take(&mut self.figures)
     }
 }
 
@@ -159,8 +130,6 @@ mod tests {
                 })
                 .collect();
             assert_eq!(send(sender, &batch), []);
-            let figures = sender.take_figures();
-            assert_eq!(figures.sends, 1500);
             for ((_, far), (_, slices)) in pairs.iter_mut().zip(&batch) {
                 let want = slices.concat();
                 assert_eq!(received(far, want.len()), want);
@@ -196,7 +165,6 @@ mod tests {
             let [Unsent { index: 0, result: SendResult::Short(took) }] = unsent[..] else { panic!("{unsent:?}") };
             assert!(took > 0 && took < big.len());
             assert_eq!(sender.take_full(), [connection(0)]);
-            assert_eq!(sender.take_figures().short, 1);
             // Now it takes nothing at all.
             let again = send(sender, &batch);
             assert_eq!(again, [Unsent { index: 0, result: SendResult::Short(0) }]);
@@ -225,10 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_batch_makes_no_system_call() {
-        with_each(|sender| {
-            assert_eq!(send(sender, &[]), []);
-            assert_eq!(sender.take_figures(), Figures::default());
-        });
+    fn an_empty_batch_is_nothing() {
+        with_each(|sender| assert_eq!(send(sender, &[]), []));
     }
 }

@@ -7,6 +7,7 @@ use super::node::Node;
 use super::requests::Requests;
 use super::sender::Sender;
 use crate::base::id::WorkerIndex;
+use crate::base::time::Instant;
 use crate::shard::mail::Mail;
 use crate::shard::outlet::{
     Answer, ConnectionKey, Finish, LaneKey, LaneStream, Outgoing, Outlet, RequestKey, Unsent,
@@ -34,7 +35,7 @@ impl Wires {
     }
 
     /// Wakes the workers that got mail, each once however much it got.
-    pub fn ring_bells(&mut self, node: &Node) {
+    fn ring_bells(&mut self, node: &Node) {
         for (to, posted) in self.posted.iter_mut().enumerate() {
             if std::mem::take(posted) {
                 node.mail.bell(to as WorkerIndex).ring();
@@ -48,6 +49,7 @@ pub struct Flushing<'f> {
     pub wires: &'f mut Wires,
     pub node: &'f Node,
     pub from: WorkerIndex,
+    pub now: Instant,
 }
 
 impl Outlet for Flushing<'_> {
@@ -78,11 +80,16 @@ impl Outlet for Flushing<'_> {
     }
 
     fn lane_dial(&mut self, remote: SocketAddr, token: u64) {
-        self.wires.lanes.dial(remote, token);
+        self.wires.lanes.dial(self.now, remote, token);
     }
 
     fn lane_close(&mut self, lane: LaneKey, code: u32, reason: &str) {
-        self.wires.lanes.close(lane, code, reason);
+        self.wires.lanes.close(self.now, lane, code, reason);
+    }
+
+    fn lanes_written(&mut self) {
+        self.wires.ring_bells(self.node);
+        self.wires.lanes.flush(self.now);
     }
 
     fn answer(&mut self, request: RequestKey, answer: Answer) {

@@ -19,7 +19,6 @@ use super::event::Event;
 use super::listener::Doors;
 use super::node::{Node, Notice};
 use super::ready::{Breath, Ready, fairly};
-use super::sender::Figures;
 use super::socket::{Hosting, Socket};
 use super::sys;
 use super::timer::Timer;
@@ -59,6 +58,8 @@ pub struct Worker {
     sockets: RefCell<Vec<Option<Rc<Socket>>>>,
     deadlines: RefCell<Deadlines>,
     next_beat: Cell<Instant>,
+    /// Counted up to the last turn.
+    deliveries: Cell<u64>,
     stopping: Cell<bool>,
     stop: Event,
 }
@@ -103,6 +104,7 @@ impl Worker {
             sockets: RefCell::default(),
             deadlines: RefCell::default(),
             next_beat: Cell::new(clock::mono()),
+            deliveries: Cell::new(0),
             stopping: Cell::new(false),
             stop: Event::default(),
         }))
@@ -244,13 +246,9 @@ impl Worker {
         let mut wires = self.wires.borrow_mut();
         let mut shard = self.shard.borrow_mut();
         let now = clock::now();
-        wires.lanes.begin_flush(now.mono);
-        shard.flush(now, &mut Flushing { wires: &mut wires, node: &self.node, from: self.index });
-        wires.ring_bells(&self.node);
-        wires.lanes.flush(now.mono);
+        shard.flush(now, &mut Flushing { wires: &mut wires, node: &self.node, from: self.index, now: now.mono });
         if let Some(began) = began {
-            let figures = wires.sender.take_figures();
-            count_turn(shard.counters_mut(), figures, clock::mono().since(began));
+            self.count_turn(shard.counters_mut(), clock::mono().since(began));
         }
         if self.index == 0 {
             self.node.set_ready(shard.is_ready());
@@ -280,6 +278,14 @@ impl Worker {
             drop(monoio::spawn(wait_for_room(self.clone(), socket, connection)));
         }
         self.hear_lanes();
+    }
+
+    /// A delivery counts from the begin of its turn, so the figure is a little more than the truth.
+    fn count_turn(&self, counters: &mut Counters, length: Duration) {
+        let micros = length.as_micros() as u64;
+        counters.turn.observe(micros);
+        let delivered = counters.deliveries - self.deliveries.replace(counters.deliveries);
+        counters.latency.observe_many(micros, delivered);
     }
 
     /// Feeds what has happened on the lanes.
@@ -399,13 +405,6 @@ fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, other) => one.or(other),
     }
-}
-
-fn count_turn(counters: &mut Counters, figures: Figures, length: Duration) {
-    counters.sends += figures.sends;
-    counters.sends_short += figures.short;
-    counters.bytes_out += figures.bytes;
-    counters.turn.observe(length.as_micros() as u64);
 }
 
 // ---- tasks

@@ -34,25 +34,48 @@ use crate::shard::Shard;
 
 /// How often the state is looked at until the node is ready, and while it stops.
 const LOOK: Duration = Duration::from_millis(20);
-/// Longer than workers give themselves.
-const STOP_MAX: Duration = Duration::from_secs(8);
+/// What workers need beyond the time they may take to stop.
+const STOP_GRACE: Duration = Duration::from_secs(3);
 /// A worker that has not turned for so long is stuck: its beat comes every second.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// Descriptors besides those of clients.
 const FILES_RESERVED: u64 = 256;
 
 /// Of a node, as far as it concerns sockets and threads.
+#[derive(Clone)]
 pub struct Options {
     /// As many as processors are allowed, when none is given.
     pub workers: Option<u16>,
+    /// Whether each worker keeps to one of them.
+    pub pin: bool,
     pub driver: Choice,
     pub client: SocketAddr,
     /// Where API, health and metrics are served instead.
     pub internal: Option<SocketAddr>,
+    /// Sockets of this node, the internal address included.
     pub connections_max: usize,
     pub hosting: Hosting,
+    /// How long a stopping node tries to send what is left.
+    pub shutdown_timeout: Duration,
     /// None: the node runs alone.
     pub mesh: Option<Mesh>,
+}
+
+impl Options {
+    /// A node by itself, with what is best for most.
+    pub fn alone(client: SocketAddr) -> Self {
+        Options {
+            workers: None,
+            pin: true,
+            driver: Choice::Auto,
+            client,
+            internal: None,
+            connections_max: usize::MAX,
+            hosting: Hosting::default(),
+            shutdown_timeout: Duration::from_secs(5),
+            mesh: None,
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -143,13 +166,20 @@ where
     let ports = Ports::bind(&options, workers)?;
     let mesh = mesh_address(options.mesh.as_ref(), workers)?;
     let addresses = Addresses { mesh, driver, ..ports.addresses };
-    let crew = Crew { node, driver, hosting: options.hosting, mesh: options.mesh, make_shard: Arc::new(make_shard) };
-    let threads = crew.start(&cpus, ports.doors)?;
+    let crew = Crew {
+        node,
+        driver,
+        hosting: options.hosting,
+        shutdown_timeout: options.shutdown_timeout,
+        mesh: options.mesh,
+        make_shard: Arc::new(make_shard),
+    };
+    let threads = crew.start(options.pin.then_some(&cpus), ports.doors)?;
     on_listening(&addresses);
     if let Some(mesh) = &crew.mesh {
         seeds::watch(mesh.seeds.clone(), crew.node.clone()).map_err(system("thread for seeds"))?;
     }
-    watch(&crew.node, threads, &signals, &systemd)
+    watch(&crew.node, threads, options.shutdown_timeout + STOP_GRACE, &signals, &systemd)
 }
 
 fn raise_file_limit(connections_max: usize) {
@@ -207,6 +237,7 @@ struct Crew<F> {
     node: Arc<Node>,
     driver: Driver,
     hosting: Hosting,
+    shutdown_timeout: Duration,
     mesh: Option<Mesh>,
     make_shard: Arc<F>,
 }
@@ -216,20 +247,22 @@ where
     F: Fn(WorkerIndex, u16, Now) -> Shard + Send + Sync + 'static,
 {
     /// Gives the threads when all workers let clients in.
-    fn start(&self, cpus: &Cpus, doors: Vec<Doors>) -> Result<Vec<JoinHandle<()>>, Error> {
+    fn start(&self, cpus: Option<&Cpus>, doors: Vec<Doors>) -> Result<Vec<JoinHandle<()>>, Error> {
         let (started, starts) = mpsc::channel::<(WorkerIndex, io::Result<()>)>();
         let mut threads = Vec::new();
         for (index, doors) in (0..).zip(doors) {
-            let (crew, started, cpu) = (self.clone(), started.clone(), cpus.of(index));
+            let (crew, started, cpu) = (self.clone(), started.clone(), cpus.map(|cpus| cpus.of(index)));
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             let thread = thread.spawn(move || {
-                if let Err(error) = sys::pin_to(cpu) {
+                if let Some(cpu) = cpu
+                    && let Err(error) = sys::pin_to(cpu)
+                {
                     tracing::warn!(worker = index, cpu, %error, "not pinned");
                 }
                 let tell = started.clone();
                 let result = driver::block_on(crew.driver, async move {
                     let worker = crew.worker(index)?;
-                    worker.run(doors, || report(&tell, index, Ok(()))).await
+                    worker.run(doors, crew.shutdown_timeout, || report(&tell, index, Ok(()))).await
                 });
                 // Both are before the start was told: a worker that serves ends well or takes the process along.
                 if let Err(error) = result.and_then(|result| result) {
@@ -276,6 +309,7 @@ impl<F> Clone for Crew<F> {
             node: self.node.clone(),
             driver: self.driver,
             hosting: self.hosting.clone(),
+            shutdown_timeout: self.shutdown_timeout,
             mesh: self.mesh.clone(),
             make_shard: self.make_shard.clone(),
         }
@@ -288,7 +322,13 @@ fn report(to: &mpsc::Sender<(WorkerIndex, io::Result<()>)>, index: WorkerIndex, 
 }
 
 /// Until the node has stopped.
-fn watch(node: &Node, threads: Vec<JoinHandle<()>>, signals: &Signals, systemd: &Systemd) -> Result<(), Error> {
+fn watch(
+    node: &Node,
+    threads: Vec<JoinHandle<()>>,
+    stop_max: Duration,
+    signals: &Signals,
+    systemd: &Systemd,
+) -> Result<(), Error> {
     let mut pulse = Pulse::new(node);
     let mut ready = false;
     let mut stopping: Option<Instant> = None;
@@ -306,7 +346,7 @@ fn watch(node: &Node, threads: Vec<JoinHandle<()>>, signals: &Signals, systemd: 
                 tracing::warn!(signal, "stopped at once");
                 return Ok(());
             }
-            (None, Some(since)) if clock::mono().since(since) > STOP_MAX => return Err(Error::Stuck),
+            (None, Some(since)) if clock::mono().since(since) > stop_max => return Err(Error::Stuck),
             (None, _) => {}
         }
         if stopping.is_some() && threads.iter().all(JoinHandle::is_finished) {

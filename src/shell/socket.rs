@@ -24,7 +24,7 @@ use crate::metrics::RefusalReason;
 use crate::protocol::Encoding;
 use crate::shard::outlet::{Answer, ConnectionKey};
 use crate::shard::{Opened, Request};
-use crate::ws::upgrade::{Subprotocol, Upgrade, response};
+use crate::ws::upgrade::{OriginRule, Subprotocol, Upgrade, response};
 
 /// Bytes of one read while it is HTTP: whoever has proved nothing makes us hold little.
 const HTTP_READ_BYTES_MAX: usize = HTTP_HEAD_BYTES_MAX;
@@ -43,6 +43,28 @@ pub struct Hosting {
     pub idle_timeout: Duration,
     /// For the shard's answer and for the client to read it.
     pub answer_timeout: Duration,
+}
+
+impl Default for Hosting {
+    /// Nothing but WebSockets at `/`, of the own origin.
+    fn default() -> Self {
+        Hosting {
+            http: http::Options {
+                websocket_path: "/".to_owned(),
+                origins: OriginRule::default(),
+                api_key: None,
+                api_insecure: false,
+                internal: false,
+                address_header: None,
+                body_bytes_max: 0,
+                demo: None,
+            },
+            trusted_proxies: Vec::new(),
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            answer_timeout: Duration::from_secs(30),
+        }
+    }
 }
 
 pub struct Socket {

@@ -34,8 +34,6 @@ use crate::shard::outlet::{Answer, ConnectionKey, Finish, RequestKey};
 const MAIL_BOUND: usize = 1024;
 /// How long a peer may take to hang up after our half of the connection is closed.
 const LINGER: Duration = Duration::from_secs(5);
-/// How long a stopping worker tries to send what is left.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How long a drained worker waits for clients to hang up, so that no close of ours overtakes its last bytes.
 const FAREWELL_MAX: Duration = Duration::from_millis(500);
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
@@ -111,7 +109,12 @@ impl Worker {
     }
 
     /// Serves until the node has stopped. An error comes before `on_open`, never after it.
-    pub async fn run(self: &Rc<Self>, doors: Doors, on_open: impl FnOnce()) -> io::Result<()> {
+    pub async fn run(
+        self: &Rc<Self>,
+        doors: Doors,
+        shutdown_timeout: Duration,
+        on_open: impl FnOnce(),
+    ) -> io::Result<()> {
         let bell = Ready::new(self.node.mail.bell(self.index).descriptor()?)?;
         let udp = match self.wires.borrow().lanes.descriptor() {
             Some(socket) => Some(Rc::new(Ready::new(sys::duplicate(socket)?)?)),
@@ -129,7 +132,7 @@ impl Worker {
         on_open();
         self.stop.wait().await;
         doors.close();
-        self.drain().await;
+        self.drain(shutdown_timeout).await;
         Ok(())
     }
 
@@ -359,10 +362,10 @@ impl Worker {
 
     // ---- the end
 
-    async fn drain(self: &Rc<Self>) {
+    async fn drain(self: &Rc<Self>, timeout: Duration) {
         self.stopping.set(true);
         self.with(|shard, now| shard.on_shutdown(now));
-        let give_up = clock::mono() + DRAIN_MAX;
+        let give_up = clock::mono() + timeout;
         let mut drained = false;
         // The others' last mail may need this worker, so it stays until all are done.
         while !self.node.are_all_drained() && clock::mono() < give_up {

@@ -19,7 +19,7 @@ mod value;
 use std::io::{self, Read};
 use std::path::Path;
 
-pub use collect::Sources;
+pub use collect::{Sources, variable_of};
 pub use mistake::{Mistake, Mistakes, Place};
 pub use render::{entries_of, path_of, reference, sample, wrap};
 pub use settings::{Api, Client, Driver, Format, HostPort, Http, Level, Limits, Log, Mesh, Node, Proxy, Settings};
@@ -29,6 +29,11 @@ pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 pub fn resolve(sources: &Sources) -> Result<Settings, Mistakes> {
     resolve::resolve(collect::collect(sources))
+}
+
+/// A time as it is written in a configuration: `90s`, `1h30m`; a bare `0` is none.
+pub fn parse_time(text: &str) -> Option<std::time::Duration> {
+    value::duration_millis(text).map(std::time::Duration::from_millis)
 }
 
 /// How to log what `resolve` says, right or wrong.

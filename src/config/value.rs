@@ -226,7 +226,7 @@ fn size(text: &str) -> Option<u64> {
 }
 
 /// `1h30m`, `25s`, `500ms`, `1m0s`, as Go writes them, in whole milliseconds. A bare zero needs no unit.
-fn duration_millis(text: &str) -> Option<u64> {
+pub fn duration_millis(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
     }

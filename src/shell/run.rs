@@ -52,8 +52,8 @@ pub struct Options {
     pub client: SocketAddr,
     /// Where API, health and metrics are served instead.
     pub internal: Option<SocketAddr>,
-    /// Sockets of this node, the internal address included.
-    pub connections_max: usize,
+    /// Sockets of this node, the internal address included. None: as many as there are file descriptors for.
+    pub connections_max: Option<usize>,
     pub hosting: Hosting,
     /// How long a stopping node tries to send what is left.
     pub shutdown_timeout: Duration,
@@ -70,7 +70,7 @@ impl Options {
             driver: Choice::Auto,
             client,
             internal: None,
-            connections_max: usize::MAX,
+            connections_max: None,
             hosting: Hosting::default(),
             shutdown_timeout: Duration::from_secs(5),
             mesh: None,
@@ -159,9 +159,9 @@ where
     if !cpus.are_enough_for(workers) {
         tracing::warn!(workers, cpus = cpus.workers(), "more workers than processors: they share them");
     }
-    raise_file_limit(options.connections_max);
+    let connections_max = connections_max(options.connections_max);
     let driver = options.driver.decide().map_err(Error::Driver)?;
-    let node = Arc::new(Node::new(workers, options.connections_max).map_err(system("mailboxes"))?);
+    let node = Arc::new(Node::new(workers, connections_max).map_err(system("mailboxes"))?);
 
     let ports = Ports::bind(&options, workers)?;
     let mesh = mesh_address(options.mesh.as_ref(), workers)?;
@@ -182,13 +182,23 @@ where
     watch(&crew.node, threads, options.shutdown_timeout + STOP_GRACE, &signals, &systemd)
 }
 
-fn raise_file_limit(connections_max: usize) {
-    match sys::raise_file_limit() {
-        Ok(limit) if limit < connections_max as u64 + FILES_RESERVED => {
-            tracing::warn!(limit, connections_max, "the limit of open files is below the limit of connections");
+/// As many as wished, or as the limit of open files allows: a client is better refused with a word than not accepted.
+fn connections_max(wished: Option<usize>) -> usize {
+    let limit = match sys::raise_file_limit() {
+        Ok(limit) => limit,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+            return wished.unwrap_or(usize::MAX);
         }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+    };
+    let possible = usize::try_from(limit.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX);
+    match wished {
+        Some(wished) if wished > possible => {
+            tracing::warn!(wished, possible, "fewer connections than wished: the limit of open files is too low");
+            possible
+        }
+        Some(wished) => wished,
+        None => possible,
     }
 }
 

@@ -261,7 +261,7 @@ impl Shard {
         match mail {
             Mail::Publish { publication, origin } => {
                 publication.lend(|publication| self.publish_at_home(publication));
-                self.outgoing.control(from, Mail::Published { origin, outcome: Ok(()) });
+                self.post(now, from, Mail::Published { origin, outcome: Ok(()) });
             }
             Mail::Deliver(parcel) => parcel.lend(|publication| self.deliver(publication)),
             Mail::Published { origin, outcome } => self.on_published(origin, outcome),
@@ -271,14 +271,14 @@ impl Shard {
             Mail::Gap { channels } => self.on_gap(now, &channels),
             Mail::Admit { connection, key, limit } => {
                 let admitted = self.admissions.admit(key, limit);
-                self.outgoing.control(from, Mail::Admitted { connection, key, admitted });
+                self.post(now, from, Mail::Admitted { connection, key, admitted });
             }
             Mail::Admitted { connection, key, admitted } => self.on_admitted(now, connection, key, admitted),
             Mail::Release { key } => self.admissions.release(key),
             Mail::Ready => self.ready = true,
             Mail::Survey { number } => {
                 let report = Box::new(self.report(now));
-                self.outgoing.control(from, Mail::Surveyed { number, report });
+                self.post(now, from, Mail::Surveyed { number, report });
             }
             Mail::Surveyed { number, report } => self.on_surveyed(now, number, *report),
             Mail::PeerUp { .. }

@@ -1,4 +1,27 @@
-//! (soon)
+//! The only place with sockets, threads, clocks and the runtime: it feeds shards and carries out what they ask for.
 
+pub mod clock;
+pub mod cpus;
+mod deadlines;
+pub mod driver;
+mod event;
 pub mod http;
+mod lanes;
+pub mod listener;
+pub mod mailbox;
+mod node;
 pub mod quic;
+pub mod ready;
+mod requests;
+pub mod run;
+pub mod seeds;
+pub mod send_plain;
+pub mod send_ring;
+pub mod sender;
+pub mod signal;
+mod socket;
+pub mod sys;
+pub mod systemd;
+pub mod timer;
+mod wires;
+mod worker;

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod flow;
 pub mod handshake;
 pub mod lane;
+pub mod membership;
 
 /// Why a lane that had its HELLO is closed: QUIC application codes. Refusals (`handshake::Refused`) begin at 16.
 pub mod close {

@@ -3,7 +3,7 @@
 use super::{Greeting, Peer, REDIAL_MIN};
 use crate::backplane::envelope::{self, Frame};
 use crate::backplane::mesh::close;
-use crate::backplane::mesh::cluster::{Action, Gone, PeerInfo};
+use crate::backplane::mesh::cluster::{Action, Gone, PeerInfo, PeerState};
 use crate::backplane::mesh::handshake::Refused;
 use crate::base::id::{Generation, NodeId, WorkerIndex};
 use crate::base::time::Now;
@@ -106,18 +106,17 @@ impl Shard {
                     self.post(now, worker, Mail::PeerGone { id: id.clone(), generation, forever });
                 }
             }
-            Action::Ready { alone } => {
-                if alone {
-                    tracing::info!("ready, alone: no other node has answered");
-                } else {
-                    tracing::info!("ready: every known node is in view");
-                }
+            Action::Ready { alone: _ } => {
+                self.start_reports(now);
                 for worker in 0..self.workers {
                     self.post(now, worker, Mail::Ready);
                 }
             }
-            Action::Log { line } => tracing::info!("{line}"),
-            Action::FatalDuplicate { sentence } => self.peers.fatal = Some(sentence),
+            Action::Log(transition) if transition.is_warning() => tracing::warn!("{transition}"),
+            Action::Log(transition) => tracing::info!("{transition}"),
+            Action::FatalDuplicate { id, reason } => {
+                self.peers.fatal = Some(format!("{reason}: give this node another name than {id}"));
+            }
         }
     }
 
@@ -138,7 +137,13 @@ impl Shard {
         match frame {
             Frame::MembersRequest => cluster.on_members_request(now, id),
             Frame::Members(members) => cluster.on_members(now, id, members),
-            Frame::Goodbye => cluster.on_goodbye(now, id, generation),
+            Frame::Goodbye => {
+                let lane = self.peers.by_id.get(id).filter(|peer| peer.info.generation == generation);
+                let lane = lane.and_then(|peer| peer.lanes.get(&0)).and_then(|slot| slot.up);
+                if let Some(lane) = lane {
+                    cluster.on_peer_lane_down(now, lane.0, true);
+                }
+            }
             Frame::Report(report) => self.surveys.on_peer_report(now, id, generation, report),
             _ => unreachable!("only these concern the cluster"),
         }
@@ -374,7 +379,7 @@ impl Shard {
             .map(|member| MemberStatus {
                 name: member.id.to_string(),
                 generation: member.generation.0,
-                state: member.state.name(),
+                state: state_name(member.state),
                 in_view: self.peers.in_view.get(&member.id) == Some(&member.generation),
                 addresses: member.addresses.iter().map(ToString::to_string).collect(),
                 workers: member.workers,
@@ -391,5 +396,15 @@ impl Shard {
 
     pub(in crate::shard) fn in_view(&self) -> impl Iterator<Item = &NodeId> {
         self.peers.in_view.keys()
+    }
+}
+
+const fn state_name(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Unmet => "unmet",
+        PeerState::Alive => "alive",
+        PeerState::Suspect => "suspect",
+        PeerState::Down => "down",
+        PeerState::Left => "left",
     }
 }

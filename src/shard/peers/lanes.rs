@@ -31,6 +31,7 @@ impl Shard {
             names: opened.names,
             remote: opened.remote,
             dialled: None,
+            token: opened.dial,
             greeting: Greeting::Awaited { until: now.mono + self.options.hello_timeout, bytes: Vec::new() },
             peer: None,
             writable_control: true,
@@ -145,7 +146,7 @@ impl Shard {
             entry.greeting = Greeting::Done;
             // Named at once, so that datagrams are taken; the cluster may still close it as one too many.
             entry.peer = Some((hello.id.clone(), hello.generation, 0));
-            let (remote, dialled) = (entry.remote, entry.dialled.is_some());
+            let (remote, dialled) = (entry.remote, entry.token);
             let cluster = self.peers.cluster.as_mut().expect("lane 0 ends on worker 0");
             cluster.on_peer_up(now, &hello, lane.0, remote, dialled);
             self.pump_cluster(now);
@@ -224,7 +225,10 @@ impl Shard {
             Refused::Duplicate => MeshRefusal::Generation,
             _ => MeshRefusal::Hello,
         };
-        self.refuse_lane(now, lane, refused.code(), refused.sentence(), metric);
+        self.counters.mesh_refused(metric);
+        self.peers.close_lane(lane, refused.code(), refused.sentence());
+        self.drop_refused_lane(now, lane, &LaneDown::Local, Some(refused));
+        self.pump_cluster(now);
     }
 
     pub(super) fn refuse_lane(&mut self, now: Now, lane: LaneKey, code: u32, reason: &str, metric: MeshRefusal) {
@@ -236,6 +240,10 @@ impl Shard {
 
     /// Forgets a lane, whoever ended it.
     pub(super) fn drop_lane(&mut self, now: Now, lane: LaneKey, why: &LaneDown) {
+        self.drop_refused_lane(now, lane, why, None);
+    }
+
+    fn drop_refused_lane(&mut self, now: Now, lane: LaneKey, why: &LaneDown, refused: Option<Refused>) {
         let Some(entry) = self.peers.lanes.remove(&lane) else { return };
         if entry.lane.queued_bytes() > 0 && entry.peer.is_some() {
             self.counters.dropped(DropReason::LaneLost, 1);
@@ -267,8 +275,23 @@ impl Shard {
             }
         }
         if zero && let Some(cluster) = &mut self.peers.cluster {
-            let goodbye = matches!(why, LaneDown::Peer { code, .. } if *code == close::GOODBYE);
-            cluster.on_peer_lane_down(now, lane.0, goodbye);
+            match why {
+                LaneDown::Peer { code, .. } if entry.peer.is_some() => cluster.on_peer_closed_lane(now, lane.0, *code),
+                LaneDown::Peer { code, .. } => {
+                    // It looked connected to us, but the other side, which has the last word, refused.
+                    if let Some(token) = entry.token {
+                        cluster.on_dial_failed(now, token, Refused::from_code(u64::from(*code)));
+                    }
+                }
+                LaneDown::Local | LaneDown::Lost(_) if entry.peer.is_some() => {
+                    cluster.on_peer_lane_down(now, lane.0, false);
+                }
+                LaneDown::Local | LaneDown::Lost(_) => {
+                    if let Some(token) = entry.token {
+                        cluster.on_dial_failed(now, token, refused);
+                    }
+                }
+            }
         }
     }
 

@@ -91,7 +91,9 @@ struct LaneEntry {
     incoming: Option<Box<Incoming>>,
     names: Vec<String>,
     remote: SocketAddr,
+    /// Which lane it is to be, when we dialled; the token of the dial.
     dialled: Option<u16>,
+    token: Option<u64>,
     greeting: Greeting,
     peer: Option<(NodeId, Generation, u16)>,
     writable_control: bool,

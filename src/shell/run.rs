@@ -22,11 +22,11 @@ use super::seeds;
 use super::send_ring::SendRing;
 use super::sender::Sender;
 use super::signal::Signals;
+pub use super::socket::Hosting;
 use super::sys;
 use super::systemd::Systemd;
 use super::wires::Wires;
 use super::worker::Worker;
-pub use super::socket::Hosting;
 use crate::base::id::WorkerIndex;
 use crate::base::time::{Instant, Now};
 use crate::limits::WORKERS_MAX;
@@ -102,11 +102,24 @@ pub struct Addresses {
 #[derive(Debug)]
 pub enum Error {
     Workers(u16),
-    MeshPorts { base: SocketAddr, workers: u16 },
-    Listen { what: &'static str, address: SocketAddr, source: io::Error },
+    MeshPorts {
+        base: SocketAddr,
+        workers: u16,
+    },
+    Listen {
+        what: &'static str,
+        address: SocketAddr,
+        source: io::Error,
+    },
     Driver(io::Error),
-    System { what: &'static str, source: io::Error },
-    Worker { index: WorkerIndex, source: io::Error },
+    System {
+        what: &'static str,
+        source: io::Error,
+    },
+    Worker {
+        index: WorkerIndex,
+        source: io::Error,
+    },
     /// The workers did not stop in time.
     Stuck,
 }
@@ -303,7 +316,9 @@ where
             Some(mesh) => {
                 let address = SocketAddr::new(mesh.address.ip(), mesh.address.port() + index);
                 let quic = Quic::bind(address, &mesh.identity, mesh.options.clone(), now.mono);
-                Lanes::new(quic.map_err(|error| io::Error::new(error.kind(), format!("mesh address {address}: {error}")))?)
+                Lanes::new(
+                    quic.map_err(|error| io::Error::new(error.kind(), format!("mesh address {address}: {error}")))?,
+                )
             }
             None => Lanes::default(),
         };

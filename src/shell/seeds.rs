@@ -69,7 +69,7 @@ mod tests {
         let mut names = ["127.0.0.1:7000", "127.0.0.1:7000", "no such name:1", "[::1]:7001"]
             .map(|text| Name { text: text.to_owned(), failed: false });
         let addresses = resolve(&mut names);
-        assert_eq!(addresses, ["127.0.0.1:7000".parse().unwrap(), "[::1]:7001".parse().unwrap()]);
+        assert_eq!(addresses, ["127.0.0.1:7000".parse::<SocketAddr>().unwrap(), "[::1]:7001".parse().unwrap()]);
         assert!(names[2].failed);
     }
 }

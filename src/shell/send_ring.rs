@@ -137,10 +137,9 @@ impl SendRing {
         self.make_room(slices.len(), 0, tell);
         let bytes = slices.iter().map(|slice| slice.len()).sum();
         let start = self.iovecs.len();
-        self.iovecs.extend(slices.iter().map(|slice| libc::iovec {
-            iov_base: slice.as_ptr().cast_mut().cast(),
-            iov_len: slice.len(),
-        }));
+        self.iovecs.extend(
+            slices.iter().map(|slice| libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() }),
+        );
         // SAFETY: all fields of msghdr may be zero.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = self.iovecs[start..].as_mut_ptr();
@@ -196,7 +195,7 @@ impl SendRing {
         }
         let mut tries = 0;
         let refused = loop {
-                let result = ring.submit();
+            let result = ring.submit();
             if ring.submission().is_empty() {
                 break None;
             }

@@ -145,7 +145,8 @@ mod tests {
             let (near, mut far) = tcp_pair();
             let others: Vec<_> = (0..4).map(|_| UnixStream::pair().unwrap()).collect();
             let pieces: Vec<Vec<u8>> = (0..3000u32).map(|n| n.to_be_bytes().to_vec()).collect();
-            let mut batch: Vec<(i32, Vec<&[u8]>)> = others.iter().map(|(near, _)| (near.as_raw_fd(), vec![&b"x"[..]])).collect();
+            let mut batch: Vec<(i32, Vec<&[u8]>)> =
+                others.iter().map(|(near, _)| (near.as_raw_fd(), vec![&b"x"[..]])).collect();
             batch.push((near.as_raw_fd(), pieces.iter().map(Vec::as_slice).collect()));
             assert_eq!(send(sender, &batch), []);
             assert_eq!(received(&mut far, 12_000), pieces.concat());

@@ -237,9 +237,7 @@ async fn speak_http(worker: Rc<Worker>, socket: Rc<Socket>, peer: IpAddr, side: 
 
 async fn carry_out(worker: &Rc<Worker>, call: Call, body: &[u8]) -> Answer {
     let request = match &call {
-        Call::Api { method, transport_errors } => {
-            Request::Api { method, body, transport_errors: *transport_errors }
-        }
+        Call::Api { method, transport_errors } => Request::Api { method, body, transport_errors: *transport_errors },
         Call::ApiEnveloped { transport_errors } => {
             Request::Api { method: "", body, transport_errors: *transport_errors }
         }

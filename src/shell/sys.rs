@@ -130,10 +130,8 @@ pub fn timerfd_arm(timer: &OwnedFd, at: Duration) -> io::Result<()> {
         it_value: libc::timespec { tv_sec: at.as_secs() as libc::time_t, tv_nsec: at.subsec_nanos().into() },
     };
     // SAFETY: `spec` is read during the call; no old value is asked for.
-    checked(unsafe {
-        libc::timerfd_settime(timer.as_raw_fd(), libc::TFD_TIMER_ABSTIME, &spec, std::ptr::null_mut())
-    })
-    .map(drop)
+    checked(unsafe { libc::timerfd_settime(timer.as_raw_fd(), libc::TFD_TIMER_ABSTIME, &spec, std::ptr::null_mut()) })
+        .map(drop)
 }
 
 /// From anything that is not a socket.

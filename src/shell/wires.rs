@@ -9,9 +9,7 @@ use super::sender::Sender;
 use crate::base::id::WorkerIndex;
 use crate::base::time::Instant;
 use crate::shard::mail::Mail;
-use crate::shard::outlet::{
-    Answer, ConnectionKey, Finish, LaneKey, LaneStream, Outgoing, Outlet, RequestKey, Unsent,
-};
+use crate::shard::outlet::{Answer, ConnectionKey, Finish, LaneKey, LaneStream, Outgoing, Outlet, RequestKey, Unsent};
 
 /// Everything of a worker that a flush touches besides the shard.
 pub struct Wires {

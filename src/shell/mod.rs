@@ -10,6 +10,7 @@ mod lanes;
 pub mod listener;
 pub mod mailbox;
 mod node;
+pub mod process;
 pub mod quic;
 pub mod ready;
 mod requests;

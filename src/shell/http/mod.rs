@@ -13,6 +13,7 @@ mod exchange;
 mod response;
 mod route;
 
+pub use crate::ws::upgrade::OriginRule;
 pub use address::{BadNetwork, Network, client_address};
 pub use body::{BodyError, BodyReader};
 pub use exchange::{Exchange, Phase, Step};

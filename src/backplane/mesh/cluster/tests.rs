@@ -81,8 +81,11 @@ struct End {
 struct Node {
     id: NodeId,
     address: SocketAddr,
+    /// Others under which it can be dialled and which it does not advertise.
+    aliases: Vec<SocketAddr>,
     life: u64,
     cluster: Option<Cluster>,
+    deadline: Option<Instant>,
     paused: bool,
     /// By the shard's account.
     peers: BTreeMap<NodeId, u64>,
@@ -94,6 +97,7 @@ struct Node {
 
 struct Sim {
     now: Instant,
+    tick: Instant,
     rng: Rng,
     nodes: Vec<Node>,
     conns: BTreeMap<u64, [End; 2]>,
@@ -121,6 +125,7 @@ impl Sim {
     fn new(seed: u64) -> Self {
         Sim {
             now: Instant::START,
+            tick: Instant::START,
             rng: Rng::seeded(seed),
             nodes: Vec::new(),
             conns: BTreeMap::new(),
@@ -159,8 +164,10 @@ impl Sim {
         self.nodes.push(Node {
             id,
             address: address(index),
+            aliases: Vec::new(),
             life: 0,
             cluster: None,
+            deadline: None,
             paused: false,
             peers: BTreeMap::new(),
             in_view: BTreeSet::new(),
@@ -190,9 +197,9 @@ impl Sim {
             alone: seeds.is_empty(),
         };
         let mut cluster = Cluster::new(options, rng, now);
-        let seeds: Vec<SocketAddr> = seeds.iter().map(|&seed| address(seed)).collect();
+        let seeds: Vec<SocketAddr> = seeds.iter().map(|&seed| self.nodes[seed].address).collect();
         cluster.on_seeds(now, &seeds);
-        node.cluster = Some(cluster);
+        self.nodes[index].cluster = Some(cluster);
         self.drain(index);
     }
 
@@ -299,6 +306,7 @@ impl Sim {
                 }
             }
         }
+        self.nodes[index].deadline = self.nodes[index].cluster.as_ref().and_then(Cluster::poll_deadline);
     }
 
     /// The trace: a run is its seed.
@@ -424,7 +432,8 @@ impl Sim {
     fn happen(&mut self, what: What) {
         match what {
             What::Dialled { from, life, token, address } => {
-                let Some(to) = self.nodes.iter().position(|node| node.address == address) else { return };
+                let lives_at = |node: &Node| node.address == address || node.aliases.contains(&address);
+                let Some(to) = self.nodes.iter().position(lives_at) else { return };
                 let reachable = !self.is_cut(from, to) && !self.is_cut(to, from);
                 if !self.is_alive(from, life) || self.nodes[to].cluster.is_none() || !reachable || self.nodes[to].paused
                 {
@@ -527,13 +536,11 @@ impl Sim {
 
     fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
-        let mut tick = self.now + TICK;
         loop {
-            let deadline =
-                |node: &Node| node.cluster.as_ref().filter(|_| !node.paused).and_then(Cluster::poll_deadline);
+            let deadline = |node: &Node| node.deadline.filter(|_| node.cluster.is_some() && !node.paused);
             let deadlines = self.nodes.iter().filter_map(deadline);
             let queued = self.queue.first_key_value().map(|((at, _), _)| *at);
-            let next = deadlines.chain(queued).chain([tick, end]).min().unwrap();
+            let next = deadlines.chain(queued).chain([self.tick, end]).min().unwrap();
             self.now = self.now.max(next);
             if next == end {
                 return;
@@ -559,8 +566,8 @@ impl Sim {
                         if !self.conns.contains_key(conn) => {}
                     _ => self.happen(what),
                 }
-            } else if tick <= self.now {
-                tick = self.now + TICK;
+            } else if self.tick <= self.now {
+                self.tick = self.now + TICK;
                 self.keep_alive();
             } else {
                 for index in 0..self.nodes.len() {
@@ -802,6 +809,61 @@ fn a_node_that_returns_under_its_name_replaces_its_old_life() {
 }
 
 #[test]
+fn a_node_that_returns_elsewhere_is_taken_once_its_old_life_is_silent() {
+    for seed in 0..30 {
+        let mut sim = cluster(seed, 3);
+        sim.run(secs(1 + seed));
+        sim.kill(1);
+        sim.run(Duration::from_millis(20 + 100 * (seed % 15)));
+        sim.nodes[1].address = address(9);
+        sim.start(1, &[0, 2]);
+        sim.heal(secs(4));
+        sim.run(secs(6));
+        sim.check_whole();
+        assert!(sim.nodes[1].ready.is_some() && !sim.nodes[1].fatal);
+        for index in [0, 2] {
+            assert_eq!(sim.nodes[index].gone.len(), 1, "seed {seed}: {:?}", sim.nodes[index].gone);
+        }
+    }
+}
+
+#[test]
+fn a_node_with_two_addresses_among_the_seeds_keeps_one_lane() {
+    for seed in 0..20 {
+        let mut sim = cluster(seed, 2);
+        let alias: SocketAddr = "10.7.7.7:7000".parse().unwrap();
+        sim.nodes[0].aliases.push(alias);
+        let node = sim.add();
+        sim.start(node, &[0]);
+        sim.act(node, |cluster, now| cluster.on_seeds(now, &[address(0), alias]));
+        sim.heal(secs(2));
+        let lane = sim.nodes[node].peers[&id(0)];
+        // Much later the name resolves to one more, and the lane stays as it is.
+        sim.run(secs(10));
+        let more: SocketAddr = "10.7.7.8:7000".parse().unwrap();
+        sim.nodes[0].aliases.push(more);
+        sim.act(node, |cluster, now| cluster.on_seeds(now, &[address(0), alias, more]));
+        sim.run(secs(10));
+        sim.check_whole();
+        assert_eq!(sim.nodes[node].peers[&id(0)], lane);
+        assert_eq!(sim.nodes[node].cluster.as_ref().unwrap().counters.dials_failed, 0);
+    }
+}
+
+#[test]
+fn a_peer_that_lost_its_lane_unseen_gets_a_new_one_at_once() {
+    for seed in 0..10 {
+        let mut sim = cluster(seed, 2);
+        sim.run(secs(10));
+        // Whoever dialled, and whoever notices first.
+        let lane = sim.nodes[0].peers[&id(1)];
+        sim.lose(seed as usize % 2, lane, None);
+        let took = sim.heal(secs(1));
+        assert!(took < Duration::from_millis(350), "{took:?}");
+    }
+}
+
+#[test]
 fn a_second_live_node_under_the_same_name_is_refused_and_the_first_goes_on() {
     for seed in 0..10 {
         let mut sim = cluster(seed, 3);
@@ -938,6 +1000,7 @@ fn night(seed: u64) -> u64 {
     let all: Vec<usize> = (0..size).collect();
     sim.datagram_loss = sim.rng.below(20);
     sim.latency_max = Duration::from_millis(1 + sim.rng.below(60));
+    let mut moves = 0;
     for _ in 0..12 {
         let (a, b) = (sim.rng.below(size as u64) as usize, sim.rng.below(size as u64) as usize);
         sim.calm = false;
@@ -954,7 +1017,13 @@ fn night(seed: u64) -> u64 {
             }
             4 => sim.cuts.clear(),
             5 => sim.nodes[a].paused = !sim.nodes[a].paused,
-            _ if sim.nodes[a].cluster.is_none() => sim.start(a, &all),
+            _ if sim.nodes[a].cluster.is_none() => {
+                if sim.rng.chance(1, 3) {
+                    moves += 1;
+                    sim.nodes[a].address = address(100 + moves);
+                }
+                sim.start(a, &all);
+            }
             _ => {}
         }
         let pause = Duration::from_millis(sim.rng.below(4000));

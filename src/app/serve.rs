@@ -45,6 +45,7 @@ pub fn run(settings: Settings) -> Result<(), Failure> {
 /// `demo`: what a node of the demo serves besides.
 pub fn run_with(settings: Settings, demo: Option<http::Demo>) -> Result<(), Failure> {
     logging::start(settings.log);
+    log_panics();
     for note in &settings.notes {
         tracing::warn!("{note}");
     }
@@ -255,4 +256,16 @@ fn random_key() -> HashKey {
     bytes[..8].copy_from_slice(&random_seed().to_le_bytes());
     bytes[8..].copy_from_slice(&random_seed().to_le_bytes());
     HashKey::new(bytes)
+}
+
+/// A bug ends the process, so that its supervisor starts a fresh one; what it was stands in one line of the log.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current().name().unwrap_or("?").to_owned();
+        tracing::error!(place, thread, "a bug ends this node: {text}");
+    }));
 }

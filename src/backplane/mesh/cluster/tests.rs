@@ -986,6 +986,56 @@ fn a_large_cluster_comes_together_and_sees_a_death() {
 }
 
 #[test]
+fn no_more_peers_are_remembered_than_the_bound_and_the_dead_make_room() {
+    let mut sim = cluster(1, 2);
+    let member = |index: usize| Member {
+        id: NodeId::parse(&format!("heard-{index}")).unwrap(),
+        generation: Generation(1),
+        workers: 1,
+        addresses: vec![SocketAddr::from(([10, 1, (index / 250) as u8, (index % 250) as u8], 7000))],
+    };
+    let many: Vec<Member> = (0..PEERS_MAX + 50).map(member).collect();
+    sim.act(0, |cluster, now| cluster.on_members(now, &id(1), &many));
+    assert_eq!(sim.nodes[0].cluster.as_ref().unwrap().peers().count(), PEERS_MAX);
+    // Nobody is there: the names that cannot be reached give way to one that can.
+    sim.run(secs(20));
+    let node = sim.add();
+    sim.start(node, &[0]);
+    sim.run(secs(2));
+    assert!(sim.nodes[0].in_view.contains(&id(node)));
+    assert!(sim.nodes[0].in_view.contains(&id(1)));
+    assert!(sim.nodes[0].cluster.as_ref().unwrap().peers().count() <= PEERS_MAX);
+}
+
+#[test]
+fn a_joining_node_goes_on_without_a_member_that_nobody_can_reach() {
+    let mut sim = cluster(1, 2);
+    let ghost = Member {
+        id: NodeId::parse("ghost").unwrap(),
+        generation: Generation(1),
+        workers: 1,
+        addresses: vec!["10.1.1.1:7000".parse().unwrap()],
+    };
+    sim.act(0, |cluster, now| cluster.on_members(now, &id(1), &[ghost]));
+    let node = sim.add();
+    sim.start(node, &[0]);
+    sim.run(secs(5));
+    assert_eq!(sim.nodes[node].ready, None);
+    sim.run(secs(4));
+    assert_eq!(sim.nodes[node].ready, Some(false));
+}
+
+#[test]
+fn gossip_on_a_lane_without_hello_is_dropped_and_counted() {
+    let mut sim = cluster(1, 2);
+    sim.act(0, |cluster, now| cluster.on_datagram(now, 999, b"anything"));
+    let lane = sim.nodes[0].peers[&id(1)];
+    sim.act(0, |cluster, now| cluster.on_datagram(now, lane, b"anything"));
+    let counters = sim.nodes[0].cluster.as_ref().unwrap().counters();
+    assert_eq!((counters.datagrams_early, counters.datagrams_bad), (1, 1));
+}
+
+#[test]
 fn after_any_night_a_healed_cluster_is_whole() {
     let seeds = std::env::var("MESH_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(40);
     for seed in 0..seeds {

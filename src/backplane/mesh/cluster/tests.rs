@@ -986,6 +986,136 @@ fn a_large_cluster_comes_together_and_sees_a_death() {
 }
 
 #[test]
+fn no_more_peers_are_remembered_than_the_bound_and_the_dead_make_room() {
+    let mut sim = cluster(1, 2);
+    let member = |index: usize| Member {
+        id: NodeId::parse(&format!("heard-{index}")).unwrap(),
+        generation: Generation(1),
+        workers: 1,
+        addresses: vec![SocketAddr::from(([10, 1, (index / 250) as u8, (index % 250) as u8], 7000))],
+    };
+    let many: Vec<Member> = (0..PEERS_MAX + 50).map(member).collect();
+    sim.act(0, |cluster, now| cluster.on_members(now, &id(1), &many));
+    assert_eq!(sim.nodes[0].cluster.as_ref().unwrap().peers().count(), PEERS_MAX);
+    // Nobody is there: the names that cannot be reached give way to one that can.
+    sim.run(secs(20));
+    let node = sim.add();
+    sim.start(node, &[0]);
+    sim.run(secs(2));
+    assert!(sim.nodes[0].in_view.contains(&id(node)));
+    assert!(sim.nodes[0].in_view.contains(&id(1)));
+    assert!(sim.nodes[0].cluster.as_ref().unwrap().peers().count() <= PEERS_MAX);
+}
+
+#[test]
+fn a_joining_node_goes_on_without_a_member_that_nobody_can_reach() {
+    let mut sim = cluster(1, 2);
+    let ghost = Member {
+        id: NodeId::parse("ghost").unwrap(),
+        generation: Generation(1),
+        workers: 1,
+        addresses: vec!["10.1.1.1:7000".parse().unwrap()],
+    };
+    sim.act(0, |cluster, now| cluster.on_members(now, &id(1), &[ghost]));
+    let node = sim.add();
+    sim.start(node, &[0]);
+    sim.run(secs(5));
+    assert_eq!(sim.nodes[node].ready, None);
+    sim.run(secs(4));
+    assert_eq!(sim.nodes[node].ready, Some(false));
+}
+
+/// A machine whose lane 1 leads to a peer `n01`, and what it wanted done for that.
+fn met() -> (Cluster, Vec<Action>) {
+    let mut sim = Sim::new(1);
+    let (a, b) = (sim.add(), sim.add());
+    sim.start(a, &[]);
+    sim.start(b, &[]);
+    let hello = sim.hello(b, 7);
+    let mut cluster = sim.nodes[a].cluster.take().unwrap();
+    cluster.on_peer_up(sim.now(), &hello, 1, address(b), None);
+    let actions = actions(&mut cluster);
+    (cluster, actions)
+}
+
+fn actions(cluster: &mut Cluster) -> Vec<Action> {
+    std::iter::from_fn(|| cluster.poll_action())
+        .filter(|action| !matches!(action, Action::Log(_) | Action::Datagram { .. }))
+        .collect()
+}
+
+fn at(duration: Duration) -> Now {
+    Now::simulated(Instant::START + duration)
+}
+
+#[test]
+fn a_peer_is_told_of_the_members_only_once_it_is_in_view() {
+    let (mut cluster, wanted) = met();
+    assert!(matches!(
+        &wanted[..],
+        [Action::PeerConnected { lane: 1, we_dial_the_rest: true, .. }, Action::RequestMembers { lane: 1 }]
+    ));
+    cluster.on_members_request(at(TICK), &id(1));
+    assert_eq!(actions(&mut cluster), []);
+    cluster.on_in_view(at(TICK), &id(1));
+    assert_eq!(actions(&mut cluster), [Action::SendMembers { lane: 1, members: vec![] }]);
+    // Asked again, it answers again.
+    cluster.on_members_request(at(TICK), &id(1));
+    assert_eq!(actions(&mut cluster), [Action::SendMembers { lane: 1, members: vec![] }]);
+    cluster.on_out_of_view(at(TICK), &id(1));
+    cluster.on_members_request(at(TICK), &id(1));
+    assert_eq!(actions(&mut cluster), []);
+}
+
+#[test]
+fn a_peer_that_is_called_dead_keeps_its_lane_until_it_had_time_to_object() {
+    let (mut cluster, _) = met();
+    cluster.on_in_view(at(TICK), &id(1));
+    let mut now = TICK;
+    while cluster.peers().next().unwrap().state != PeerState::Down {
+        now = cluster.poll_deadline().unwrap().since(Instant::START);
+        cluster.on_deadline(at(now));
+    }
+    assert_eq!(actions(&mut cluster), []);
+    let doubted = now;
+    while now < doubted + DOWN_GRACE {
+        assert_eq!(actions(&mut cluster), []);
+        now = cluster.poll_deadline().unwrap().since(Instant::START);
+        cluster.on_deadline(at(now));
+    }
+    let ended = actions(&mut cluster);
+    assert!(matches!(ended[0], Action::CloseLane { lane: 1, code: close::DOWN, .. }), "{ended:?}");
+    assert!(matches!(ended[1], Action::PeerGone { how: Gone::Down, .. }), "{ended:?}");
+}
+
+#[test]
+fn a_node_that_leaves_says_goodbye_and_lets_nobody_in() {
+    let (mut cluster, _) = met();
+    cluster.on_leave(at(TICK));
+    assert_eq!(actions(&mut cluster), [Action::SendGoodbye { lane: 1 }]);
+    assert_eq!(cluster.poll_deadline(), None);
+    let mut sim = Sim::new(1);
+    (0..3).for_each(|_| _ = sim.add());
+    sim.start(2, &[]);
+    let hello = sim.hello(2, 1);
+    cluster.on_peer_up(at(TICK), &hello, 2, address(2), None);
+    assert!(matches!(actions(&mut cluster)[..], [Action::CloseLane { lane: 2, code: close::GOODBYE, .. }]));
+    cluster.on_peer_lane_down(at(TICK), 1, false);
+    cluster.on_seeds(at(TICK), &[address(3)]);
+    assert_eq!(actions(&mut cluster), []);
+}
+
+#[test]
+fn gossip_on_a_lane_without_hello_is_dropped_and_counted() {
+    let mut sim = cluster(1, 2);
+    sim.act(0, |cluster, now| cluster.on_datagram(now, 999, b"anything"));
+    let lane = sim.nodes[0].peers[&id(1)];
+    sim.act(0, |cluster, now| cluster.on_datagram(now, lane, b"anything"));
+    let counters = sim.nodes[0].cluster.as_ref().unwrap().counters();
+    assert_eq!((counters.datagrams_early, counters.datagrams_bad), (1, 1));
+}
+
+#[test]
 fn after_any_night_a_healed_cluster_is_whole() {
     let seeds = std::env::var("MESH_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(40);
     for seed in 0..seeds {

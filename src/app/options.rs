@@ -30,7 +30,7 @@ fn arg(table: &'static str, entry: &'static Entry) -> Arg {
     let default = (entry.default != "''" && entry.default != "[]").then(|| format!("default: {}", entry.default));
     let variable = format!("env: {}", config::variable_of(&path));
     let facts: Vec<String> = alias.chain(default).chain([variable]).collect();
-    let help = format!("{}\n[{}]", config::wrap(entry.doc, HELP_WIDTH).join("\n"), facts.join(", "));
+    let help = format!("{}\n[{}]", config::wrap(&entry.doc(), HELP_WIDTH).join("\n"), facts.join(", "));
     let mut arg = Arg::new(path.clone())
         .long(path)
         .help(help)

@@ -48,7 +48,7 @@ pub struct Subscribe {
 
 pub fn publish_command() -> Command {
     with_target(Command::new("pub").about("Publish from the terminal, as a client"))
-        .arg(Arg::new("CHANNEL").required(true))
+        .arg(Arg::new("CHANNEL").required(true).help("Where to publish"))
         .arg(Arg::new("DATA").allow_hyphen_values(true).help(
             "What to publish: JSON, or text that becomes a JSON string; without it each line of standard input is published",
         ))
@@ -56,7 +56,7 @@ pub fn publish_command() -> Command {
 
 pub fn subscribe_command() -> Command {
     with_target(Command::new("sub").about("Subscribe in the terminal, as a client, and print what comes"))
-        .arg(Arg::new("CHANNEL").required(true).num_args(1..).action(ArgAction::Append))
+        .arg(Arg::new("CHANNEL").required(true).num_args(1..).action(ArgAction::Append).help("What to subscribe to"))
         .arg(
             Arg::new("subscription-token")
                 .long("subscription-token")

@@ -28,8 +28,9 @@ pub fn command() -> Command {
         Command::new("serve")
             .about("Run a node")
             .long_about(
-                "Run a node.\n\nEvery option can stand in the configuration file, in an environment variable or in a flag; \
-                 flags win over the environment, and the environment over the file. Without any of them the node serves \
+                "Run a node.\n\n\
+                 Every option can stand in the configuration file, in an environment variable or in a flag. Flags\n\
+                 win over the environment, and the environment over the file. Without any of them the node serves\n\
                  on 127.0.0.1:8000 only, open to everybody who reaches it there.",
             )
             .next_line_help(true),
@@ -44,6 +45,7 @@ pub fn run(settings: Settings) -> Result<(), Failure> {
 /// `demo`: what a node of the demo serves besides.
 pub fn run_with(settings: Settings, demo: Option<http::Demo>) -> Result<(), Failure> {
     logging::start(settings.log);
+    log_panics();
     for note in &settings.notes {
         tracing::warn!("{note}");
     }
@@ -254,4 +256,16 @@ fn random_key() -> HashKey {
     bytes[..8].copy_from_slice(&random_seed().to_le_bytes());
     bytes[8..].copy_from_slice(&random_seed().to_le_bytes());
     HashKey::new(bytes)
+}
+
+/// A bug ends the process, so that its supervisor starts a fresh one; what it was stands in one line of the log.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current().name().unwrap_or("?").to_owned();
+        tracing::error!(place, thread, "a bug ends this node: {text}");
+    }));
 }

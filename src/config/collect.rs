@@ -101,6 +101,11 @@ pub fn paths() -> impl Iterator<Item = String> {
     OPTIONS.iter().map(|entry| entry.path.to_owned()).chain(without_namespace)
 }
 
+/// What may be meant: nobody is sent to an option that refuses every value.
+fn built_paths() -> impl Iterator<Item = String> {
+    paths().filter(|path| find(path).is_some_and(Entry::built))
+}
+
 pub fn variable_of(path: &str) -> String {
     format!("{VARIABLE_PREFIX}{}", path.replace('.', "_").to_ascii_uppercase())
 }
@@ -153,9 +158,14 @@ impl Collected {
                     None => self.mistake(&place, format!("`{path}` is a table: write [{path}] and its options below")),
                 }
             } else if let Some((_, sentence)) = FOREIGN.iter().find(|(foreign, _)| *foreign == path) {
-                let empty = item.as_table_like().is_some_and(TableLike::is_empty)
-                    || item.as_array().is_some_and(toml_edit::Array::is_empty);
-                if !empty {
+                let idle = match item.as_table_like() {
+                    Some(table) => {
+                        let enabled = table.get("enabled").and_then(Item::as_bool);
+                        table.is_empty() || enabled == Some(false)
+                    }
+                    None => item.as_array().is_some_and(toml_edit::Array::is_empty),
+                };
+                if !idle {
                     self.mistake(&place, format!("`{path}` is not for Skein: {sentence}"));
                 }
             } else {
@@ -167,7 +177,7 @@ impl Collected {
     fn unknown(&mut self, place: &Place, path: &str, table: bool) {
         let known: Vec<String> = match table {
             true => GROUPS.iter().map(|group| group.table.to_owned()).collect(),
-            false => paths().collect(),
+            false => built_paths().collect(),
         };
         let near = nearest(path, known.iter().map(String::as_str)).map(str::to_owned);
         // Perhaps the right key in the wrong table.
@@ -239,7 +249,8 @@ impl Collected {
         for (key, item) in table.iter().filter(|(key, _)| *key != "name") {
             let place = file.place_of(table, key, item);
             let Some(entry) = NAMESPACE_OPTIONS.iter().find(|entry| entry.path == key) else {
-                let known = NAMESPACE_OPTIONS.iter().map(|entry| entry.path).chain(["name"]);
+                let built = NAMESPACE_OPTIONS.iter().filter(|entry| entry.built());
+                let known = built.map(|entry| entry.path).chain(["name"]);
                 let nearest = nearest(key, known).map(str::to_owned);
                 let text = format!("there is no option `{}` of a namespace", shortened(key));
                 self.mistakes.push(Mistake { place, text, nearest });
@@ -265,7 +276,8 @@ impl Collected {
         if is_service_link(name, text) {
             return;
         }
-        let known: Vec<String> = paths().map(|path| variable_of(&path)).chain([FILE_VARIABLE.to_owned()]).collect();
+        let known: Vec<String> =
+            built_paths().map(|path| variable_of(&path)).chain([FILE_VARIABLE.to_owned()]).collect();
         let nearest = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
         let text = "there is no option for this environment variable".to_owned();
         self.mistakes.push(Mistake { place, text, nearest });

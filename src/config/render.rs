@@ -29,7 +29,7 @@ pub fn sample() -> String {
         line(&format!("[{}]", group.table));
         for entry in entries_of(group.table) {
             line("");
-            wrap(entry.doc, WIDTH - 2).iter().for_each(|doc| line(&format!("# {doc}")));
+            wrap(&entry.doc(), WIDTH - 2).iter().for_each(|doc| line(&format!("# {doc}")));
             let (_, key) = entry.table_and_key();
             if entry.kind == Kind::Namespaces {
                 line("# [[channel.namespaces]]");
@@ -66,7 +66,7 @@ pub fn reference() -> String {
         }
         for entry in entries_of(group.table) {
             let path = path_of(group.table, entry);
-            let _ = write!(text, "\n### `{path}`\n\n{}\n\n", entry.doc);
+            let _ = write!(text, "\n### `{path}`\n\n{}\n\n", entry.doc());
             let _ = writeln!(text, "- Default: `{}`", entry.default);
             if !entry.example.is_empty() {
                 let _ = writeln!(text, "- Example: `{}`", entry.example);

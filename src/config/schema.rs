@@ -112,6 +112,17 @@ impl Entry {
         matches!(self.status, Status::Built)
     }
 
+    /// What it does and, where they are few, which values it takes.
+    pub fn doc(&self) -> String {
+        match self.kind {
+            Kind::Choice(choices) => {
+                let choices: Vec<String> = choices.iter().map(|choice| format!("'{choice}'")).collect();
+                format!("{} One of {}.", self.doc, choices.join(", "))
+            }
+            _ => self.doc.to_owned(),
+        }
+    }
+
     /// The table that the option stands in, and its key.
     pub fn table_and_key(&self) -> (&'static str, &'static str) {
         self.path.rsplit_once('.').unwrap_or(("", self.path))
@@ -351,18 +362,6 @@ pub const OPTIONS: &[Entry] = &[
     Entry::fixed("client.token.audience_regex", Kind::Text, "''", "Not built yet: name one audience with `client.token.audience`."),
     Entry::fixed("client.token.issuer_regex", Kind::Text, "''", "Not built yet: name one issuer with `client.token.issuer`."),
     Entry::fixed("client.token.user_id_claim", Kind::Text, "''", "Not built yet: put the user into the claim `sub`."),
-    Entry::fixed(
-        "client.subscription_token.enabled",
-        Kind::Bool,
-        "false",
-        "Keys of their own for subscription tokens are not built yet: sign them with `client.token.hmac_secret_key`.",
-    ),
-    Entry::fixed(
-        "client.subscribe_to_user_personal_channel.enabled",
-        Kind::Bool,
-        "false",
-        "Not built yet: put the channel into the claim `channels` of the token.",
-    ),
     Entry::new(
         "http_api.key",
         Kind::Secret,
@@ -482,7 +481,6 @@ pub const OPTIONS: &[Entry] = &[
         "'1s'",
         "a client that reads slowly is bounded by `client.queue_max_size`, not by time",
     ),
-    Entry::fixed("http_server.tls.enabled", Kind::Bool, "false", "TLS for clients is not built yet: put a proxy in front and name it in `proxy.trusted`."),
     Entry::fixed("http_api.disabled", Kind::Bool, "false", "Leave `http_api.key` empty: then nobody may use the API."),
     Entry::fixed("http_api.handler_prefix", Kind::Text, "'/api'", "The API's path is /api, always."),
     Entry::fixed("http_api.external", Kind::Bool, "false", "Where an internal address is set the API is served there only."),
@@ -579,7 +577,8 @@ const NO_BUFFERS: &str = "connections have no buffers of their own";
 const ALWAYS_ON: &str =
     "Health and metrics are always served: set `http_server.internal_port` to keep them from the public.";
 
-/// Whole tables of other configurations that have no counterpart here, and what to do instead. An empty table is fine.
+/// Whole tables of other configurations that have no counterpart here, and what to do instead. One that is empty or has
+/// `enabled = false` is fine.
 pub const FOREIGN: &[(&str, &str)] = &[
     ("engine", NO_ENGINE),
     ("broker", NO_ENGINE),
@@ -593,6 +592,9 @@ pub const FOREIGN: &[(&str, &str)] = &[
     ("client.proxy", "calls to the backend are not built yet: use tokens"),
     ("channel.proxy", "calls to the backend are not built yet: use subscription tokens and the `allow_` options"),
     ("consumers", "consumers are not built yet: publish over the HTTP API"),
+    ("client.subscription_token", "sign subscription tokens with `client.token.hmac_secret_key`, too"),
+    ("client.subscribe_to_user_personal_channel", "put the channel into the claim `channels` of the token"),
+    ("http_server.tls", "TLS for clients is not built yet: put a proxy in front and name it in `proxy.trusted`"),
     ("http_server.tls_autocert", "TLS for clients is not built yet: put a proxy in front"),
     ("http_server.internal_tls", "TLS is not built yet: put a proxy in front"),
     ("http_server.http3", "only WebSocket is built"),

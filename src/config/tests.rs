@@ -262,7 +262,7 @@ fn names_of_other_configurations_are_answered_with_what_to_do() {
         &file("client.token.rsa_public_key = 'x'\nclient.insecure = true"),
         &["Public keys are not built yet"],
     );
-    good(&file("client.insecure = true\n[engine]\n[admin]\n"));
+    good(&file("client.insecure = true\n[engine]\n[admin]\nenabled = false\npassword = 'x'\n"));
     let settings = good(&file("client.concurrency = 8\nwebsocket.write_timeout = '2s'\nhealth.enabled = true"));
     assert_eq!(settings.notes.iter().filter(|note| note.contains("has no effect")).count(), 2, "{:?}", settings.notes);
 }

@@ -177,10 +177,12 @@ fn type_name(value: &toml_edit::Value) -> &'static str {
     }
 }
 
+const SHOWN_MAX: usize = 100;
+
 /// Text from outside, for a message.
 pub fn shortened(text: &str) -> String {
-    let mut short: String = text.chars().take(64).flat_map(char::escape_debug).collect();
-    if text.chars().nth(64).is_some() {
+    let mut short: String = text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN_MAX).is_some() {
         short.push('…');
     }
     short

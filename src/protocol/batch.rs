@@ -1,7 +1,7 @@
 //! Several commands in one frame, several replies in one frame.
 
 use super::binary::wire::Reader;
-use super::{BadFrame, Command, DecodeLimits, Encoding, Method, Push, Reply, binary, json};
+use super::{BadFrame, Command, DecodeLimits, Encoding, Push, Reply, binary, json};
 
 /// The commands of one frame, in order. After an `Err` it yields nothing more.
 pub struct Commands<'a> {
@@ -82,20 +82,6 @@ impl<'a> Iterator for Commands<'a> {
             self.rest = Rest::End;
         }
         Some(command)
-    }
-}
-
-impl<'a> Command<'a> {
-    /// What both encodings ask of a message once its fields are known. Without an id and a method it is a pong, even if it
-    /// has fields that we do not know.
-    pub(super) fn checked(id: u32, method: Option<Method<'a>>) -> Result<Self, BadFrame> {
-        match (id, method) {
-            (0, None) => Ok(Command { id: 0, method: Method::Pong }),
-            (_, None) => Err(BadFrame::NoMethod),
-            (_, Some(method @ Method::Send { .. })) => Ok(Command { id: 0, method }),
-            (0, Some(_)) => Err(BadFrame::NoId),
-            (id, Some(method)) => Ok(Command { id, method }),
-        }
     }
 }
 

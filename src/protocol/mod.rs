@@ -10,6 +10,7 @@
 pub mod batch;
 pub mod binary;
 pub mod json;
+mod key;
 pub mod refusal;
 
 pub use batch::{Commands, decode};

@@ -4,8 +4,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam::queue::SegQueue;
 
@@ -27,6 +27,8 @@ pub struct Node {
     connections: AtomicUsize,
     connections_max: usize,
     ready: AtomicBool,
+    /// Why this node must not go on.
+    fatal: OnceLock<String>,
     /// Workers that have nothing left to send after a shutdown.
     drained: AtomicUsize,
     /// Grows as long as the worker turns.
@@ -41,6 +43,7 @@ impl Node {
             connections: AtomicUsize::new(0),
             connections_max,
             ready: AtomicBool::new(false),
+            fatal: OnceLock::new(),
             drained: AtomicUsize::new(0),
             beats: (0..workers).map(|_| AtomicU64::new(0)).collect(),
         })
@@ -90,6 +93,15 @@ impl Node {
 
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    /// The node must not go on. The first reason counts.
+    pub fn fail(&self, why: &str) {
+        self.fatal.get_or_init(|| why.to_owned());
+    }
+
+    pub fn failure(&self) -> Option<&str> {
+        self.fatal.get().map(String::as_str)
     }
 
     pub fn add_drained(&self) {

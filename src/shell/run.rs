@@ -32,8 +32,9 @@ use crate::base::time::{Instant, Now};
 use crate::limits::WORKERS_MAX;
 use crate::shard::Shard;
 
-/// How often the state is looked at until the node is ready, and while it stops.
+/// How often the state is looked at until the node is ready and while it stops, and how often in between.
 const LOOK: Duration = Duration::from_millis(20);
+const LOOK_WHEN_READY: Duration = Duration::from_secs(1);
 /// What workers need beyond the time they may take to stop.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 /// A worker that has not turned for so long is stuck: its beat comes every second.
@@ -120,6 +121,8 @@ pub enum Error {
         index: WorkerIndex,
         source: io::Error,
     },
+    /// It ran, and must not go on.
+    Fatal(String),
     /// The workers did not stop in time.
     Stuck,
 }
@@ -138,6 +141,7 @@ impl fmt::Display for Error {
             Error::Driver(source) => write!(f, "{source}"),
             Error::System { what, source } => write!(f, "{what}: {source}"),
             Error::Worker { index, source } => write!(f, "worker {index} does not start: {source}"),
+            Error::Fatal(why) => f.write_str(why),
             Error::Stuck => f.write_str("the workers did not stop in time"),
         }
     }
@@ -150,7 +154,7 @@ impl std::error::Error for Error {
             | Error::Driver(source)
             | Error::System { source, .. }
             | Error::Worker { source, .. } => Some(source),
-            Error::Workers(_) | Error::MeshPorts { .. } | Error::Stuck => None,
+            Error::Workers(_) | Error::MeshPorts { .. } | Error::Fatal(_) | Error::Stuck => None,
         }
     }
 }
@@ -358,25 +362,27 @@ fn watch(
     let mut ready = false;
     let mut stopping: Option<Instant> = None;
     loop {
-        let timeout = if ready && stopping.is_none() { systemd.watchdog_interval() } else { Some(LOOK) };
-        let signal = signals.wait(timeout).map_err(|source| Error::System { what: "signals", source })?;
-        match (signal, stopping) {
-            (Some(signal), None) => {
-                tracing::info!(signal, "stopping");
+        let look = if ready && stopping.is_none() { LOOK_WHEN_READY } else { LOOK };
+        let timeout = systemd.watchdog_interval().map_or(look, |interval| interval.min(look));
+        let signal = signals.wait(Some(timeout)).map_err(|source| Error::System { what: "signals", source })?;
+        let why = signal.or_else(|| node.failure());
+        match (why, stopping) {
+            (Some(why), None) => {
+                tracing::info!(why, "stopping");
                 systemd.stopping();
                 node.notify_all(|| Notice::Shutdown);
                 stopping = Some(clock::mono());
             }
-            (Some(signal), Some(_)) => {
+            (Some(_), Some(_)) if signal.is_some() => {
                 tracing::warn!(signal, "stopped at once");
-                return Ok(());
+                break;
             }
-            (None, Some(since)) if clock::mono().since(since) > stop_max => return Err(Error::Stuck),
-            (None, _) => {}
+            (_, Some(since)) if clock::mono().since(since) > stop_max => return Err(Error::Stuck),
+            _ => {}
         }
         if stopping.is_some() && threads.iter().all(JoinHandle::is_finished) {
             tracing::info!("stopped");
-            return Ok(());
+            break;
         }
         if !ready && node.is_ready() {
             ready = true;
@@ -387,6 +393,7 @@ fn watch(
             systemd.alive();
         }
     }
+    node.failure().map_or(Ok(()), |why| Err(Error::Fatal(why.to_owned())))
 }
 
 /// Whether every worker turns.

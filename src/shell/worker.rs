@@ -255,6 +255,9 @@ impl Worker {
         }
         if self.index == 0 {
             self.node.set_ready(shard.is_ready());
+            if let Some(why) = shard.fatal() {
+                self.node.fail(why);
+            }
         }
         if let Some(next) = earlier(shard.poll_deadline(), wires.lanes.poll_timeout()) {
             self.timer.at_latest(next);

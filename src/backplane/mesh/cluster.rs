@@ -35,6 +35,10 @@ const FORLORN_FAILURES: u32 = 100;
 const COURTESY: Duration = Duration::from_millis(150);
 /// Dials of a peer that may fail before a joining node goes on without it.
 const FAILURES_MAX: u32 = 3;
+/// A lane that stood for so long is not one of two dials that crossed: who dials anew has lost it.
+const CROSSING: Duration = Duration::from_secs(4);
+/// Marks the token of a dial that does not know whom it will meet: it never replaces a lane.
+const SPECULATIVE: u64 = 1 << 62;
 /// How long gossip may call a peer dead whose lane still stands: it has not heard yet, and objects when it does.
 const DOWN_GRACE: Duration = Duration::from_secs(3);
 /// How often a peer with a lane is told of us while gossip does not think it alive.
@@ -297,8 +301,9 @@ struct Seed {
 struct Lane {
     key: u64,
     remote: SocketAddr,
-    /// Of two lanes the greater stays: both ends compute the same.
+    /// Of two lanes that crossed the greater stays: both ends compute the same.
     rank: Rank,
+    since: Instant,
 }
 
 /// A dial by the node with the lower name beats one by the other; of one node's dials the later one stays.
@@ -323,6 +328,8 @@ struct Peer {
     wants_members: bool,
     /// The shard has been told of it, and not of its end.
     connected: bool,
+    /// Gossip calls this life alive, or suspects it at most.
+    acknowledged: bool,
     /// Gossip calls this life dead since.
     down_since: Option<Instant>,
     left_since: Option<Instant>,
@@ -346,6 +353,7 @@ impl Peer {
             listed: false,
             wants_members: false,
             connected: false,
+            acknowledged: false,
             down_since: None,
             left_since: None,
             refused: false,
@@ -395,7 +403,6 @@ pub struct Cluster {
     peers: BTreeMap<NodeId, Peer>,
     lanes: BTreeMap<u64, NodeId>,
     actions: VecDeque<Action>,
-    dials: u64,
     ready: bool,
     leaving: bool,
     /// Until then a seed may answer; none when it is over.
@@ -426,7 +433,6 @@ impl Cluster {
             peers: BTreeMap::new(),
             lanes: BTreeMap::new(),
             actions: VecDeque::new(),
-            dials: 0,
             ready: false,
             leaving: false,
             announce_at: None,
@@ -464,7 +470,7 @@ impl Cluster {
     /// HELLO of a lane 0 is done both ways and was found good. `dialled`: the token of our dial.
     pub fn on_peer_up(&mut self, now: Now, hello: &Hello, lane: u64, remote: SocketAddr, dialled: Option<u64>) {
         let reached = dialled.and_then(|token| self.dial_answered(now.mono, token, &hello.id));
-        match self.judge(hello, remote, dialled) {
+        match self.judge(now.mono, hello, remote, dialled) {
             Verdict::Take => self.attach(now.mono, hello, lane, remote, dialled, reached),
             Verdict::Refuse { code, reason } => self.actions.push_back(Action::CloseLane { lane, code, reason }),
         }
@@ -585,18 +591,21 @@ impl Cluster {
         if self.leaving {
             return None;
         }
-        let seeds = self.seeds.iter().map(|(address, seed)| (self.is_seed_dialled(seed), Some(*address), &seed.redial));
-        let peers = self.peers.values().map(|peer| (peer.is_dialled(), self.next_address(peer), &peer.redial));
-        let dials = seeds.chain(peers).filter_map(|(wanted, next, redial)| match redial.attempt {
+        let due = |wanted: bool, redial: &Redial, next: &dyn Fn() -> Option<SocketAddr>| match redial.attempt {
             Attempt::Running { until, .. } => Some(until),
-            Attempt::Resting { until } => (wanted && next.is_some_and(|next| !self.is_dialling(next))).then_some(until),
-        });
+            Attempt::Resting { until } => (wanted && !self.is_dialling(next()?)).then_some(until),
+        };
+        let seeds = self.seeds.iter();
+        let seeds = seeds.filter_map(|(at, seed)| due(self.is_seed_dialled(seed), &seed.redial, &|| Some(*at)));
+        let peers = self.peers.values();
+        let peers = peers.filter_map(|peer| due(peer.is_dialled(), &peer.redial, &|| self.next_address(peer)));
         let doubts = self.peers.values().filter(|peer| peer.lane.is_some());
         let doubts = doubts.filter_map(|peer| Some(peer.down_since? + DOWN_GRACE));
         [self.join_until, self.announce_at, self.duplicate_until, self.membership.poll_deadline()]
             .into_iter()
             .flatten()
-            .chain(dials)
+            .chain(seeds)
+            .chain(peers)
             .chain(doubts)
             .min()
     }
@@ -627,7 +636,8 @@ impl Cluster {
         }
         if self.announce_at.is_some_and(|at| at <= now) {
             self.announce_at = None;
-            for identity in self.unconvinced() {
+            let unconvinced: Vec<Identity> = self.unconvinced().map(|id| self.identity(id)).collect();
+            for identity in unconvinced {
                 self.membership.announce(now, &identity);
             }
         }
@@ -650,8 +660,9 @@ impl Cluster {
         self.peers.iter().map(|(id, peer)| {
             let state = match self.membership.state(id, peer.generation) {
                 _ if peer.left_since.is_some() => PeerState::Left,
-                Some(State::Alive) => PeerState::Alive,
-                Some(State::Suspect) => PeerState::Suspect,
+                // Gossip forgets to clear a suspicion that it had no time to act on; the lane knows better.
+                Some(State::Suspect) if !peer.in_view => PeerState::Suspect,
+                Some(State::Alive | State::Suspect) => PeerState::Alive,
                 Some(State::Down) => PeerState::Down,
                 None if peer.lane.is_some() => PeerState::Alive,
                 None => PeerState::Unmet,
@@ -676,7 +687,7 @@ impl Cluster {
     // ---- lanes
 
     /// Whether a lane with this HELLO is taken, beside whatever there is of that name.
-    fn judge(&mut self, hello: &Hello, remote: SocketAddr, dialled: Option<u64>) -> Verdict {
+    fn judge(&mut self, now: Instant, hello: &Hello, remote: SocketAddr, dialled: Option<u64>) -> Verdict {
         const DUPLICATE: Verdict =
             Verdict::Refuse { code: Refused::Duplicate.code(), reason: Refused::Duplicate.sentence() };
         if self.leaving {
@@ -706,7 +717,9 @@ impl Cluster {
             self.log(Transition::SecondLife { id: hello.id.clone(), refused: hello.generation, living });
             return DUPLICATE;
         }
-        if self.rank(hello, dialled) > lane.rank {
+        let speculative = dialled.unwrap_or(hello.dial) & SPECULATIVE != 0;
+        let lost = now.since(lane.since) > CROSSING;
+        if !speculative && (lost || self.rank(hello, dialled) > lane.rank) {
             return Verdict::Take;
         }
         Verdict::Refuse { code: close::REDUNDANT, reason: "another lane of the same pair stays" }
@@ -714,8 +727,8 @@ impl Cluster {
 
     fn rank(&self, hello: &Hello, dialled: Option<u64>) -> Rank {
         match dialled {
-            Some(dial) => Rank { by_lower_name: self.options.id < hello.id, dial },
-            None => Rank { by_lower_name: hello.id < self.options.id, dial: hello.dial },
+            Some(dial) => Rank { by_lower_name: self.options.id < hello.id, dial: dial & !SPECULATIVE },
+            None => Rank { by_lower_name: hello.id < self.options.id, dial: hello.dial & !SPECULATIVE },
         }
     }
 
@@ -734,7 +747,7 @@ impl Cluster {
         self.close_lane(now, &id, close::REDUNDANT, "another lane of the same pair stays");
         let addresses = hello.addresses.clone();
         let peer = self.peers.get_mut(&id).expect("a life was just noted");
-        peer.lane = Some(Lane { key: lane, remote, rank });
+        peer.lane = Some(Lane { key: lane, remote, rank, since: now });
         peer.addresses = addresses;
         peer.reached = reached.or(peer.reached);
         peer.client.clone_from(&hello.client);
@@ -743,6 +756,11 @@ impl Cluster {
         peer.refused = false;
         // Who was declared dead has to object first; `down_since` starts its time to do so.
         peer.down_since = peer.down_since.map(|_| now);
+        for address in peer.candidates() {
+            if let Some(seed) = self.seeds.get_mut(&address) {
+                seed.owner = Some(id.clone());
+            }
+        }
         let info = PeerInfo {
             id: id.clone(),
             generation: peer.generation,
@@ -825,8 +843,10 @@ impl Cluster {
             redial.attempt = running;
         }
         let mut peer = Peer::new(generation, workers, addresses, redial);
-        if self.membership.state(id, generation) == Some(State::Down) {
-            peer.down_since = Some(now);
+        match self.membership.state(id, generation) {
+            Some(State::Alive | State::Suspect) => peer.acknowledged = true,
+            Some(State::Down) => peer.down_since = Some(now),
+            None => {}
         }
         self.peers.insert(id.clone(), peer);
     }
@@ -860,21 +880,17 @@ impl Cluster {
 
     fn on_gossip(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Up(identity) => {
-                self.on_later_life(now, &identity);
+            Event::Up(identity) | Event::Replaced { new: identity, .. } => {
+                if self.peers.contains_key(&identity.id) || self.make_room() {
+                    let Identity { id, generation, workers, addresses, .. } = &identity;
+                    self.new_life(now, id, *generation, *workers, addresses);
+                }
+                let alive = self.membership.state(&identity.id, identity.generation) != Some(State::Down);
                 if let Some(peer) = self.peers.get_mut(&identity.id)
                     && peer.generation == identity.generation
+                    && alive
                 {
-                    peer.down_since = None;
-                }
-            }
-            Event::Replaced { new, .. } => {
-                self.on_later_life(now, &new);
-                let state = self.membership.state(&new.id, new.generation);
-                if let Some(peer) = self.peers.get_mut(&new.id)
-                    && peer.generation == new.generation
-                    && state != Some(State::Down)
-                {
+                    peer.acknowledged = true;
                     peer.down_since = None;
                 }
             }
@@ -883,6 +899,7 @@ impl Cluster {
                 if peer.generation != identity.generation || peer.left_since.is_some() {
                     return;
                 }
+                peer.acknowledged = false;
                 peer.down_since.get_or_insert(now);
                 if peer.lane.is_none() {
                     self.peer_gone(now, &identity.id, Gone::Down);
@@ -903,20 +920,9 @@ impl Cluster {
         }
     }
 
-    /// Gossip knows a life: perhaps the first of its name, perhaps a later one than we have a lane with.
-    fn on_later_life(&mut self, now: Instant, identity: &Identity) {
-        if self.peers.contains_key(&identity.id) || self.make_room() {
-            self.new_life(now, &identity.id, identity.generation, identity.workers, &identity.addresses);
-        }
-    }
-
     /// Peers with a lane that gossip does not know as living: one of us has to object, and for that to hear of it.
-    fn unconvinced(&self) -> Vec<Identity> {
-        let connected = self.lanes.values();
-        let doubtful = connected.filter(|id| {
-            !matches!(self.membership.state(id, self.peer(id).generation), Some(State::Alive | State::Suspect))
-        });
-        doubtful.map(|id| self.identity(id)).collect()
+    fn unconvinced(&self) -> impl Iterator<Item = &NodeId> {
+        self.lanes.values().filter(|id| !self.peer(id).acknowledged)
     }
 
     fn identity(&self, id: &NodeId) -> Identity {
@@ -972,7 +978,8 @@ impl Cluster {
             let seed = &self.seeds[&address];
             let due = matches!(seed.redial.attempt, Attempt::Resting { until } if until <= now);
             if due && self.is_seed_dialled(seed) && !self.is_dialling(address) {
-                let attempt = self.dial(now, address);
+                let speculative = if seed.owner.is_none() { SPECULATIVE } else { 0 };
+                let attempt = self.dial(now, address, speculative);
                 self.seeds.get_mut(&address).expect("just seen").redial.attempt = attempt;
             }
         }
@@ -984,7 +991,7 @@ impl Cluster {
                 && let Some(address) = self.next_address(peer)
                 && !self.is_dialling(address)
             {
-                let attempt = self.dial(now, address);
+                let attempt = self.dial(now, address, 0);
                 let peer = self.peers.get_mut(&id).expect("just seen");
                 peer.redial.attempt = attempt;
                 peer.next_address = peer.next_address.wrapping_add(1);
@@ -992,10 +999,9 @@ impl Cluster {
         }
     }
 
-    fn dial(&mut self, now: Instant, address: SocketAddr) -> Attempt {
-        self.dials += 1;
+    fn dial(&mut self, now: Instant, address: SocketAddr, speculative: u64) -> Attempt {
         self.counters.dials += 1;
-        let token = self.dials;
+        let token = self.counters.dials | speculative;
         self.actions.push_back(Action::Dial { token, address });
         Attempt::Running { token, address, until: now + DIAL_TIMEOUT }
     }
@@ -1032,7 +1038,11 @@ impl Cluster {
         for (address, seed) in &mut self.seeds {
             if seed.redial.running().is_some_and(|(running, ..)| running == token) {
                 seed.tried = true;
-                seed.owner = None;
+                if why == Some(Refused::Redundant) {
+                    // Whoever it is, we have a lane with it.
+                    seed.redial.attempt = Attempt::Resting { until: now + BACKOFF_FORLORN };
+                    return;
+                }
                 seed.redial.fail(now, &mut self.rng);
                 failed = Some((*address, seed.redial.failures));
             }
@@ -1041,6 +1051,11 @@ impl Cluster {
             if let Some((running, address, _)) = peer.redial.running()
                 && running == token
             {
+                if why == Some(Refused::Redundant) {
+                    // The lane that stays is up any moment, if it is not yet.
+                    peer.redial.attempt = Attempt::Resting { until: now + BACKOFF_MIN };
+                    return;
+                }
                 peer.refused = matches!(
                     why,
                     Some(
@@ -1123,7 +1138,7 @@ impl Cluster {
         }
         self.route_gossip(now);
         self.start_dials(now);
-        if self.announce_at.is_none() && !self.unconvinced().is_empty() {
+        if self.announce_at.is_none() && self.unconvinced().next().is_some() {
             self.announce_at = Some(now + ANNOUNCE_PERIOD);
         }
         self.consider_ready();

@@ -171,10 +171,12 @@ pub enum Refused {
     LaneOutOfRange = 24,
     /// No HELLO in time.
     TooLate = 25,
+    /// The pair has a lane already, and that one stays.
+    Redundant = 26,
 }
 
 impl Refused {
-    const ALL: [Refused; 10] = [
+    const ALL: [Refused; 11] = [
         Refused::NotSkein,
         Refused::Malformed,
         Refused::Version,
@@ -185,6 +187,7 @@ impl Refused {
         Refused::Duplicate,
         Refused::LaneOutOfRange,
         Refused::TooLate,
+        Refused::Redundant,
     ];
 
     pub const fn code(self) -> u32 {
@@ -210,6 +213,7 @@ impl Refused {
             Refused::Duplicate => "a second live node has the same name: give each node its own name and certificate",
             Refused::LaneOutOfRange => "the nodes disagree on their lanes",
             Refused::TooLate => "no greeting came in time",
+            Refused::Redundant => "the two nodes have a lane already",
         }
     }
 }

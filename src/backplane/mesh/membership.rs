@@ -484,3 +484,205 @@ fn take_message(reader: &mut Reader<'_>) -> Result<Message<Identity>, CodecError
         _ => return Err(CodecError::Unknown),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{ProptestConfig, any, proptest};
+    use proptest::{prop_assert, prop_assert_eq, prop_oneof};
+
+    use super::*;
+
+    fn identity(name: &str, generation: u64) -> Identity {
+        Identity {
+            id: NodeId::parse(name).unwrap(),
+            generation: Generation(generation),
+            renewal: 0,
+            workers: 2,
+            addresses: vec!["10.0.0.1:7000".parse().unwrap()].into(),
+        }
+    }
+
+    fn membership(name: &str, generation: u64) -> Membership {
+        Membership::new(identity(name, generation), Rng::seeded(1))
+    }
+
+    fn events(membership: &mut Membership) -> Vec<Event> {
+        std::iter::from_fn(|| membership.poll_event()).collect()
+    }
+
+    /// Passes everything on, in turns, until both have nothing to say.
+    fn talk(now: Instant, a: &mut Membership, b: &mut Membership) {
+        let (ours, theirs) = (a.foca.identity().id.clone(), b.foca.identity().id.clone());
+        loop {
+            let mut quiet = true;
+            while let Some((_, bytes)) = a.poll_send() {
+                quiet = false;
+                b.on_datagram(now, &ours, &bytes).unwrap();
+            }
+            while let Some((_, bytes)) = b.poll_send() {
+                quiet = false;
+                a.on_datagram(now, &theirs, &bytes).unwrap();
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn gossip(from: &Identity, to: &Identity, members: &[foca::Member<Identity>]) -> Vec<u8> {
+        use foca::Codec as _;
+
+        let mut bytes = Vec::new();
+        let header = Header { src: from.clone(), src_incarnation: 0, dst: to.clone(), message: Message::Gossip };
+        Codec.encode_header(&header, &mut bytes).unwrap();
+        bytes.put_u16(members.len() as u16);
+        for member in members {
+            Codec.encode_member(member, &mut bytes).unwrap();
+        }
+        bytes
+    }
+
+    #[test]
+    fn two_nodes_that_met_hold_each_other_alive() {
+        let (mut a, mut b) = (membership("a", 1), membership("b", 1));
+        a.on_met(Instant::START, &identity("b", 1));
+        talk(Instant::START, &mut a, &mut b);
+        assert_eq!(events(&mut a), [Event::Up(identity("b", 1))]);
+        assert_eq!(events(&mut b), [Event::Up(identity("a", 1))]);
+        assert_eq!(b.state(&identity("a", 1).id, Generation(1)), Some(State::Alive));
+        assert_eq!(b.state(&identity("a", 1).id, Generation(2)), None);
+    }
+
+    #[test]
+    fn a_silent_node_is_down_in_two_seconds_and_comes_back_under_a_new_renewal() {
+        let (mut a, mut b) = (membership("a", 1), membership("b", 1));
+        a.on_met(Instant::START, &identity("b", 1));
+        talk(Instant::START, &mut a, &mut b);
+        let mut now = Instant::START;
+        while a.state(&identity("b", 1).id, Generation(1)) != Some(State::Down) {
+            now = a.poll_deadline().unwrap();
+            assert!(now < Instant::START + Duration::from_secs(2));
+            a.on_deadline(now);
+            while a.poll_send().is_some() {}
+        }
+        events(&mut a);
+        events(&mut b);
+        a.announce(now, &identity("b", 1));
+        talk(now, &mut a, &mut b);
+        assert!(events(&mut b).contains(&Event::Rejoined));
+        a.announce(now, &identity("b", 1));
+        talk(now, &mut a, &mut b);
+        let back = Identity { renewal: 1, ..identity("b", 1) };
+        assert_eq!(events(&mut a), [Event::Replaced { old: identity("b", 1), new: back.clone() }, Event::Up(back)]);
+    }
+
+    #[test]
+    fn a_later_life_of_our_name_is_told_and_not_fought() {
+        let mut a = membership("a", 5);
+        let later = foca::Member::alive(identity("a", 6));
+        let bytes = gossip(&identity("b", 1), &identity("a", 5), &[later]);
+        assert_eq!(a.on_datagram(Instant::START, &identity("b", 1).id, &bytes), Err(BadDatagram));
+        assert_eq!(events(&mut a), [Event::Superseded(Generation(6))]);
+        // A dead one, or an earlier one, is no matter.
+        for other in [foca::Member::down(identity("a", 6)), foca::Member::alive(identity("a", 4))] {
+            let bytes = gossip(&identity("b", 1), &identity("a", 5), &[other]);
+            assert_eq!(a.on_datagram(Instant::START, &identity("b", 1).id, &bytes), Ok(()));
+            assert!(!events(&mut a).iter().any(|event| matches!(event, Event::Superseded(_))));
+        }
+    }
+
+    #[test]
+    fn a_peer_speaks_for_itself_only() {
+        let mut a = membership("a", 5);
+        let bytes = gossip(&identity("b", 1), &identity("a", 5), &[]);
+        assert_eq!(a.on_datagram(Instant::START, &identity("c", 1).id, &bytes), Err(BadDatagram));
+        assert_eq!(a.on_datagram(Instant::START, &identity("b", 1).id, &bytes), Ok(()));
+    }
+
+    #[test]
+    fn a_peer_that_invents_names_is_stopped_at_the_bound() {
+        let mut a = membership("a", 5);
+        let mut refused = 0;
+        for batch in 0..100 {
+            let invented = |i: u64| foca::Member::alive(identity(&format!("x{}", batch * 10 + i), 1));
+            let bytes = gossip(&identity("b", 1), &identity("a", 5), &(0..10).map(invented).collect::<Vec<_>>());
+            refused += u64::from(a.on_datagram(Instant::START, &identity("b", 1).id, &bytes).is_err());
+        }
+        assert!(refused > 0);
+        assert!(a.foca.iter_membership_state().len() <= REMEMBERED_MAX);
+        // Who is known already may still speak.
+        let bytes = gossip(&identity("b", 1), &identity("a", 5), &[foca::Member::alive(identity("x3", 1))]);
+        assert_eq!(a.on_datagram(Instant::START, &identity("b", 1).id, &bytes), Ok(()));
+    }
+
+    #[test]
+    fn a_header_of_the_longest_names_leaves_room_in_a_datagram() {
+        let long = |name: char| Identity {
+            id: NodeId::parse(&name.to_string().repeat(NODE_ID_BYTES_MAX)).unwrap(),
+            addresses: vec!["[::1]:7000".parse().unwrap(); NODE_ADDRESSES_MAX].into(),
+            ..identity("a", 1)
+        };
+        let mut a = Membership::new(long('a'), Rng::seeded(1));
+        let mut b = Membership::new(long('b'), Rng::seeded(2));
+        a.on_met(Instant::START, &long('b'));
+        talk(Instant::START, &mut a, &mut b);
+        assert_eq!(events(&mut b), [Event::Up(long('a'))]);
+        let mut bytes = Vec::new();
+        put_identity(&long('a'), &mut bytes);
+        assert_eq!(bytes.len(), IDENTITY_BYTES_MAX);
+    }
+
+    #[test]
+    fn who_has_left_stays_away() {
+        let (mut a, mut b) = (membership("a", 1), membership("b", 1));
+        a.on_met(Instant::START, &identity("b", 1));
+        talk(Instant::START, &mut a, &mut b);
+        events(&mut a);
+        b.leave(Instant::START);
+        assert_eq!(b.poll_deadline(), None);
+        let (_, bytes) = b.poll_send().unwrap();
+        a.on_datagram(Instant::START, &identity("b", 1).id, &bytes).unwrap();
+        assert_eq!(events(&mut a), [Event::Down(identity("b", 1))]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), 0..11u8], 0..200),
+        ) {
+            use foca::Codec as _;
+
+            // Twice, behind a good sender too, so that the rest is reached.
+            let mut behind = gossip(&identity("b", 1), &identity("a", 5), &[]);
+            behind.truncate(behind.len() - 3);
+            behind.extend_from_slice(&bytes);
+            let mut a = membership("a", 5);
+            for bytes in [&bytes, &behind] {
+                // Refusal is as good as acceptance here.
+                let _taken = a.on_datagram(Instant::START, &identity("b", 1).id, bytes);
+                let mut rest = &bytes[..];
+                if let Ok(header) = Codec.decode_header(&mut rest) {
+                    let mut again = Vec::new();
+                    Codec.encode_header(&header, &mut again).unwrap();
+                    prop_assert_eq!(&again[..], &bytes[..bytes.len() - rest.len()]);
+                }
+            }
+        }
+
+        #[test]
+        fn a_member_is_written_whole_or_not_at_all(room in 0..80usize) {
+            use foca::Codec as _;
+
+            let member = foca::Member::new(identity("some-node", 9), 3, foca::State::Suspect);
+            let mut whole = Vec::new();
+            Codec.encode_member(&member, &mut whole).unwrap();
+            let mut out = Vec::new();
+            let written = Codec.encode_member(&member, (&mut out).limit(room));
+            prop_assert_eq!(written.is_ok(), room >= whole.len());
+            prop_assert!(out.is_empty() || out == whole);
+            prop_assert_eq!(Codec.decode_member(&whole[..]), Ok(member));
+        }
+    }
+}

@@ -14,7 +14,7 @@ pub mod close {
     /// The node leaves as planned.
     pub const GOODBYE: u32 = 1;
     /// Both nodes dialled, or one of them twice: another lane stays.
-    pub const REDUNDANT: u32 = 2;
+    pub const REDUNDANT: u32 = super::handshake::Refused::Redundant.code();
     /// A newer life of the same node is here.
     pub const REPLACED: u32 = 3;
     /// The peer did not answer for its interest in time and was taken out of view.

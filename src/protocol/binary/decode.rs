@@ -5,37 +5,73 @@
 //! which one a command with several has.
 
 use super::wire::{Reader, Value};
-use crate::protocol::{BadFrame, Command, Connect, History, Method, Recover, Subscribe, Text};
+use crate::protocol::key::Key;
+use crate::protocol::{BadFrame, Command, Connect, Data, History, Method, Recover, Subscribe, Text};
 
 pub(in crate::protocol) fn command(message: &[u8]) -> Result<Command<'_>, BadFrame> {
     let mut id = 0;
-    let mut first: Option<(u8, Method<'_>)> = None;
+    let mut first: Option<(Key, &[u8])> = None;
     let mut fields = Reader::new(message);
     while let Some((number, value)) = fields.field()? {
-        let (rank, method) = match number {
-            1 => {
+        let Some(key) = Key::of_field(number) else {
+            if number == 1 {
                 id = value.number()? as u32;
-                continue;
             }
-            4 => (0, Method::Connect(connect(value.bytes()?)?)),
-            5 => (2, Method::Subscribe(subscribe(value.bytes()?)?)),
-            6 => (3, Method::Unsubscribe { channel: channel(value.bytes()?)? }),
-            7 => (4, publish(value.bytes()?)?),
-            8 => (5, Method::Presence { channel: channel(value.bytes()?)? }),
-            9 => (6, Method::PresenceStats { channel: channel(value.bytes()?)? }),
-            10 => (7, Method::History(history(value.bytes()?)?)),
-            11 => (1, value.bytes().map(|_| Method::Ping)?),
-            12 => (9, send(value.bytes()?)?),
-            13 => (8, rpc(value.bytes()?)?),
-            14 => (10, refresh(value.bytes()?)?),
-            15 => (11, sub_refresh(value.bytes()?)?),
-            _ => continue,
+            continue;
         };
-        if first.as_ref().is_none_or(|(earlier, _)| rank <= *earlier) {
-            first = Some((rank, method));
+        let body = value.bytes()?;
+        if first.is_none_or(|(earlier, _)| key <= earlier) {
+            first = Some((key, body));
         }
     }
-    Command::checked(id, first.map(|(_, method)| method))
+    // Only now is a method read, where it is returned: a command is some 200 bytes, and moving it about took most of the
+    // time of a publish.
+    let Some((key, body)) = first else { return Command::without_method(id) };
+    let id = key.checked_id(id)?;
+    let method = match key {
+        Key::Connect => Method::Connect(connect(body)?),
+        Key::Ping => Method::Ping,
+        Key::Subscribe => Method::Subscribe(subscribe(body)?),
+        Key::Unsubscribe => Method::Unsubscribe { channel: text(body)? },
+        Key::Publish => {
+            let (channel, data, kind) = publish(body)?;
+            Method::Publish { channel, data, kind }
+        }
+        Key::Presence => Method::Presence { channel: text(body)? },
+        Key::PresenceStats => Method::PresenceStats { channel: text(body)? },
+        Key::History => Method::History(history(body)?),
+        Key::Rpc => {
+            let (method, data) = rpc(body)?;
+            Method::Rpc { method, data }
+        }
+        Key::Send => Method::Send { data: data(body)? },
+        Key::Refresh => Method::Refresh { token: text(body)? },
+        Key::SubRefresh => {
+            let (channel, token) = sub_refresh(body)?;
+            Method::SubRefresh { channel, token }
+        }
+    };
+    Ok(Command { id, method })
+}
+
+impl Key {
+    fn of_field(number: u32) -> Option<Key> {
+        Some(match number {
+            4 => Key::Connect,
+            5 => Key::Subscribe,
+            6 => Key::Unsubscribe,
+            7 => Key::Publish,
+            8 => Key::Presence,
+            9 => Key::PresenceStats,
+            10 => Key::History,
+            11 => Key::Ping,
+            12 => Key::Send,
+            13 => Key::Rpc,
+            14 => Key::Refresh,
+            15 => Key::SubRefresh,
+            _ => return None,
+        })
+    }
 }
 
 fn connect(message: &[u8]) -> Result<Connect<'_>, BadFrame> {
@@ -96,7 +132,8 @@ fn subscribe(message: &[u8]) -> Result<Subscribe<'_>, BadFrame> {
     Ok(it)
 }
 
-fn publish(message: &[u8]) -> Result<Method<'_>, BadFrame> {
+#[inline]
+fn publish(message: &[u8]) -> Result<(Text<'_>, Data<'_>, i32), BadFrame> {
     let (mut channel, mut data, mut kind) = ("", &[][..], 0);
     each(message, |number, value| {
         match number {
@@ -107,7 +144,7 @@ fn publish(message: &[u8]) -> Result<Method<'_>, BadFrame> {
         }
         Ok(())
     })?;
-    Ok(Method::Publish { channel: channel.into(), data: data.into(), kind })
+    Ok((channel.into(), data.into(), kind))
 }
 
 fn history(message: &[u8]) -> Result<History<'_>, BadFrame> {
@@ -138,7 +175,7 @@ fn position(message: &[u8]) -> Result<Recover<'_>, BadFrame> {
     Ok(it)
 }
 
-fn rpc(message: &[u8]) -> Result<Method<'_>, BadFrame> {
+fn rpc(message: &[u8]) -> Result<(Text<'_>, Data<'_>), BadFrame> {
     let (mut method, mut data) = ("", &[][..]);
     each(message, |number, value| {
         match number {
@@ -148,10 +185,11 @@ fn rpc(message: &[u8]) -> Result<Method<'_>, BadFrame> {
         }
         Ok(())
     })?;
-    Ok(Method::Rpc { method: method.into(), data: data.into() })
+    Ok((method.into(), data.into()))
 }
 
-fn send(message: &[u8]) -> Result<Method<'_>, BadFrame> {
+/// The one payload, field 1, of a message that has no other.
+fn data(message: &[u8]) -> Result<Data<'_>, BadFrame> {
     let mut data = &[][..];
     each(message, |number, value| {
         if number == 1 {
@@ -159,15 +197,10 @@ fn send(message: &[u8]) -> Result<Method<'_>, BadFrame> {
         }
         Ok(())
     })?;
-    Ok(Method::Send { data: data.into() })
+    Ok(data.into())
 }
 
-fn refresh(message: &[u8]) -> Result<Method<'_>, BadFrame> {
-    // The token is field 1, where others have the channel.
-    Ok(Method::Refresh { token: channel(message)? })
-}
-
-fn sub_refresh(message: &[u8]) -> Result<Method<'_>, BadFrame> {
+fn sub_refresh(message: &[u8]) -> Result<(Text<'_>, Text<'_>), BadFrame> {
     let (mut channel, mut token) = ("", "");
     each(message, |number, value| {
         match number {
@@ -177,11 +210,11 @@ fn sub_refresh(message: &[u8]) -> Result<Method<'_>, BadFrame> {
         }
         Ok(())
     })?;
-    Ok(Method::SubRefresh { channel: channel.into(), token: token.into() })
+    Ok((channel.into(), token.into()))
 }
 
 /// The one text, field 1, of a message that has no other.
-fn channel(message: &[u8]) -> Result<Text<'_>, BadFrame> {
+fn text(message: &[u8]) -> Result<Text<'_>, BadFrame> {
     let mut text = "";
     each(message, |number, value| {
         if number == 1 {

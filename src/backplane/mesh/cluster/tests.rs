@@ -81,8 +81,11 @@ struct End {
 struct Node {
     id: NodeId,
     address: SocketAddr,
+    /// Others under which it can be dialled and which it does not advertise.
+    aliases: Vec<SocketAddr>,
     life: u64,
     cluster: Option<Cluster>,
+    deadline: Option<Instant>,
     paused: bool,
     /// By the shard's account.
     peers: BTreeMap<NodeId, u64>,
@@ -94,6 +97,7 @@ struct Node {
 
 struct Sim {
     now: Instant,
+    tick: Instant,
     rng: Rng,
     nodes: Vec<Node>,
     conns: BTreeMap<u64, [End; 2]>,
@@ -121,6 +125,7 @@ impl Sim {
     fn new(seed: u64) -> Self {
         Sim {
             now: Instant::START,
+            tick: Instant::START,
             rng: Rng::seeded(seed),
             nodes: Vec::new(),
             conns: BTreeMap::new(),
@@ -159,8 +164,10 @@ impl Sim {
         self.nodes.push(Node {
             id,
             address: address(index),
+            aliases: Vec::new(),
             life: 0,
             cluster: None,
+            deadline: None,
             paused: false,
             peers: BTreeMap::new(),
             in_view: BTreeSet::new(),
@@ -190,9 +197,9 @@ impl Sim {
             alone: seeds.is_empty(),
         };
         let mut cluster = Cluster::new(options, rng, now);
-        let seeds: Vec<SocketAddr> = seeds.iter().map(|&seed| address(seed)).collect();
+        let seeds: Vec<SocketAddr> = seeds.iter().map(|&seed| self.nodes[seed].address).collect();
         cluster.on_seeds(now, &seeds);
-        node.cluster = Some(cluster);
+        self.nodes[index].cluster = Some(cluster);
         self.drain(index);
     }
 
@@ -299,6 +306,7 @@ impl Sim {
                 }
             }
         }
+        self.nodes[index].deadline = self.nodes[index].cluster.as_ref().and_then(Cluster::poll_deadline);
     }
 
     /// The trace: a run is its seed.
@@ -424,7 +432,8 @@ impl Sim {
     fn happen(&mut self, what: What) {
         match what {
             What::Dialled { from, life, token, address } => {
-                let Some(to) = self.nodes.iter().position(|node| node.address == address) else { return };
+                let lives_at = |node: &Node| node.address == address || node.aliases.contains(&address);
+                let Some(to) = self.nodes.iter().position(lives_at) else { return };
                 let reachable = !self.is_cut(from, to) && !self.is_cut(to, from);
                 if !self.is_alive(from, life) || self.nodes[to].cluster.is_none() || !reachable || self.nodes[to].paused
                 {
@@ -527,13 +536,11 @@ impl Sim {
 
     fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
-        let mut tick = self.now + TICK;
         loop {
-            let deadline =
-                |node: &Node| node.cluster.as_ref().filter(|_| !node.paused).and_then(Cluster::poll_deadline);
+            let deadline = |node: &Node| node.deadline.filter(|_| node.cluster.is_some() && !node.paused);
             let deadlines = self.nodes.iter().filter_map(deadline);
             let queued = self.queue.first_key_value().map(|((at, _), _)| *at);
-            let next = deadlines.chain(queued).chain([tick, end]).min().unwrap();
+            let next = deadlines.chain(queued).chain([self.tick, end]).min().unwrap();
             self.now = self.now.max(next);
             if next == end {
                 return;
@@ -559,8 +566,8 @@ impl Sim {
                         if !self.conns.contains_key(conn) => {}
                     _ => self.happen(what),
                 }
-            } else if tick <= self.now {
-                tick = self.now + TICK;
+            } else if self.tick <= self.now {
+                self.tick = self.now + TICK;
                 self.keep_alive();
             } else {
                 for index in 0..self.nodes.len() {
@@ -802,6 +809,61 @@ fn a_node_that_returns_under_its_name_replaces_its_old_life() {
 }
 
 #[test]
+fn a_node_that_returns_elsewhere_is_taken_once_its_old_life_is_silent() {
+    for seed in 0..30 {
+        let mut sim = cluster(seed, 3);
+        sim.run(secs(1 + seed));
+        sim.kill(1);
+        sim.run(Duration::from_millis(20 + 100 * (seed % 15)));
+        sim.nodes[1].address = address(9);
+        sim.start(1, &[0, 2]);
+        sim.heal(secs(4));
+        sim.run(secs(6));
+        sim.check_whole();
+        assert!(sim.nodes[1].ready.is_some() && !sim.nodes[1].fatal);
+        for index in [0, 2] {
+            assert_eq!(sim.nodes[index].gone.len(), 1, "seed {seed}: {:?}", sim.nodes[index].gone);
+        }
+    }
+}
+
+#[test]
+fn a_node_with_two_addresses_among_the_seeds_keeps_one_lane() {
+    for seed in 0..20 {
+        let mut sim = cluster(seed, 2);
+        let alias: SocketAddr = "10.7.7.7:7000".parse().unwrap();
+        sim.nodes[0].aliases.push(alias);
+        let node = sim.add();
+        sim.start(node, &[0]);
+        sim.act(node, |cluster, now| cluster.on_seeds(now, &[address(0), alias]));
+        sim.heal(secs(2));
+        let lane = sim.nodes[node].peers[&id(0)];
+        // Much later the name resolves to one more, and the lane stays as it is.
+        sim.run(secs(10));
+        let more: SocketAddr = "10.7.7.8:7000".parse().unwrap();
+        sim.nodes[0].aliases.push(more);
+        sim.act(node, |cluster, now| cluster.on_seeds(now, &[address(0), alias, more]));
+        sim.run(secs(10));
+        sim.check_whole();
+        assert_eq!(sim.nodes[node].peers[&id(0)], lane);
+        assert_eq!(sim.nodes[node].cluster.as_ref().unwrap().counters.dials_failed, 0);
+    }
+}
+
+#[test]
+fn a_peer_that_lost_its_lane_unseen_gets_a_new_one_at_once() {
+    for seed in 0..10 {
+        let mut sim = cluster(seed, 2);
+        sim.run(secs(10));
+        // Whoever dialled, and whoever notices first.
+        let lane = sim.nodes[0].peers[&id(1)];
+        sim.lose(seed as usize % 2, lane, None);
+        let took = sim.heal(secs(1));
+        assert!(took < Duration::from_millis(350), "{took:?}");
+    }
+}
+
+#[test]
 fn a_second_live_node_under_the_same_name_is_refused_and_the_first_goes_on() {
     for seed in 0..10 {
         let mut sim = cluster(seed, 3);
@@ -924,6 +986,136 @@ fn a_large_cluster_comes_together_and_sees_a_death() {
 }
 
 #[test]
+fn no_more_peers_are_remembered_than_the_bound_and_the_dead_make_room() {
+    let mut sim = cluster(1, 2);
+    let member = |index: usize| Member {
+        id: NodeId::parse(&format!("heard-{index}")).unwrap(),
+        generation: Generation(1),
+        workers: 1,
+        addresses: vec![SocketAddr::from(([10, 1, (index / 250) as u8, (index % 250) as u8], 7000))],
+    };
+    let many: Vec<Member> = (0..PEERS_MAX + 50).map(member).collect();
+    sim.act(0, |cluster, now| cluster.on_members(now, &id(1), &many));
+    assert_eq!(sim.nodes[0].cluster.as_ref().unwrap().peers().count(), PEERS_MAX);
+    // Nobody is there: the names that cannot be reached give way to one that can.
+    sim.run(secs(20));
+    let node = sim.add();
+    sim.start(node, &[0]);
+    sim.run(secs(2));
+    assert!(sim.nodes[0].in_view.contains(&id(node)));
+    assert!(sim.nodes[0].in_view.contains(&id(1)));
+    assert!(sim.nodes[0].cluster.as_ref().unwrap().peers().count() <= PEERS_MAX);
+}
+
+#[test]
+fn a_joining_node_goes_on_without_a_member_that_nobody_can_reach() {
+    let mut sim = cluster(1, 2);
+    let ghost = Member {
+        id: NodeId::parse("ghost").unwrap(),
+        generation: Generation(1),
+        workers: 1,
+        addresses: vec!["10.1.1.1:7000".parse().unwrap()],
+    };
+    sim.act(0, |cluster, now| cluster.on_members(now, &id(1), &[ghost]));
+    let node = sim.add();
+    sim.start(node, &[0]);
+    sim.run(secs(5));
+    assert_eq!(sim.nodes[node].ready, None);
+    sim.run(secs(4));
+    assert_eq!(sim.nodes[node].ready, Some(false));
+}
+
+/// A machine whose lane 1 leads to a peer `n01`, and what it wanted done for that.
+fn met() -> (Cluster, Vec<Action>) {
+    let mut sim = Sim::new(1);
+    let (a, b) = (sim.add(), sim.add());
+    sim.start(a, &[]);
+    sim.start(b, &[]);
+    let hello = sim.hello(b, 7);
+    let mut cluster = sim.nodes[a].cluster.take().unwrap();
+    cluster.on_peer_up(sim.now(), &hello, 1, address(b), None);
+    let actions = actions(&mut cluster);
+    (cluster, actions)
+}
+
+fn actions(cluster: &mut Cluster) -> Vec<Action> {
+    std::iter::from_fn(|| cluster.poll_action())
+        .filter(|action| !matches!(action, Action::Log(_) | Action::Datagram { .. }))
+        .collect()
+}
+
+fn at(duration: Duration) -> Now {
+    Now::simulated(Instant::START + duration)
+}
+
+#[test]
+fn a_peer_is_told_of_the_members_only_once_it_is_in_view() {
+    let (mut cluster, wanted) = met();
+    assert!(matches!(
+        &wanted[..],
+        [Action::PeerConnected { lane: 1, we_dial_the_rest: true, .. }, Action::RequestMembers { lane: 1 }]
+    ));
+    cluster.on_members_request(at(TICK), &id(1));
+    assert_eq!(actions(&mut cluster), []);
+    cluster.on_in_view(at(TICK), &id(1));
+    assert_eq!(actions(&mut cluster), [Action::SendMembers { lane: 1, members: vec![] }]);
+    // Asked again, it answers again.
+    cluster.on_members_request(at(TICK), &id(1));
+    assert_eq!(actions(&mut cluster), [Action::SendMembers { lane: 1, members: vec![] }]);
+    cluster.on_out_of_view(at(TICK), &id(1));
+    cluster.on_members_request(at(TICK), &id(1));
+    assert_eq!(actions(&mut cluster), []);
+}
+
+#[test]
+fn a_peer_that_is_called_dead_keeps_its_lane_until_it_had_time_to_object() {
+    let (mut cluster, _) = met();
+    cluster.on_in_view(at(TICK), &id(1));
+    let mut now = TICK;
+    while cluster.peers().next().unwrap().state != PeerState::Down {
+        now = cluster.poll_deadline().unwrap().since(Instant::START);
+        cluster.on_deadline(at(now));
+    }
+    assert_eq!(actions(&mut cluster), []);
+    let doubted = now;
+    while now < doubted + DOWN_GRACE {
+        assert_eq!(actions(&mut cluster), []);
+        now = cluster.poll_deadline().unwrap().since(Instant::START);
+        cluster.on_deadline(at(now));
+    }
+    let ended = actions(&mut cluster);
+    assert!(matches!(ended[0], Action::CloseLane { lane: 1, code: close::DOWN, .. }), "{ended:?}");
+    assert!(matches!(ended[1], Action::PeerGone { how: Gone::Down, .. }), "{ended:?}");
+}
+
+#[test]
+fn a_node_that_leaves_says_goodbye_and_lets_nobody_in() {
+    let (mut cluster, _) = met();
+    cluster.on_leave(at(TICK));
+    assert_eq!(actions(&mut cluster), [Action::SendGoodbye { lane: 1 }]);
+    assert_eq!(cluster.poll_deadline(), None);
+    let mut sim = Sim::new(1);
+    (0..3).for_each(|_| _ = sim.add());
+    sim.start(2, &[]);
+    let hello = sim.hello(2, 1);
+    cluster.on_peer_up(at(TICK), &hello, 2, address(2), None);
+    assert!(matches!(actions(&mut cluster)[..], [Action::CloseLane { lane: 2, code: close::GOODBYE, .. }]));
+    cluster.on_peer_lane_down(at(TICK), 1, false);
+    cluster.on_seeds(at(TICK), &[address(3)]);
+    assert_eq!(actions(&mut cluster), []);
+}
+
+#[test]
+fn gossip_on_a_lane_without_hello_is_dropped_and_counted() {
+    let mut sim = cluster(1, 2);
+    sim.act(0, |cluster, now| cluster.on_datagram(now, 999, b"anything"));
+    let lane = sim.nodes[0].peers[&id(1)];
+    sim.act(0, |cluster, now| cluster.on_datagram(now, lane, b"anything"));
+    let counters = sim.nodes[0].cluster.as_ref().unwrap().counters();
+    assert_eq!((counters.datagrams_early, counters.datagrams_bad), (1, 1));
+}
+
+#[test]
 fn after_any_night_a_healed_cluster_is_whole() {
     let seeds = std::env::var("MESH_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(40);
     for seed in 0..seeds {
@@ -938,6 +1130,7 @@ fn night(seed: u64) -> u64 {
     let all: Vec<usize> = (0..size).collect();
     sim.datagram_loss = sim.rng.below(20);
     sim.latency_max = Duration::from_millis(1 + sim.rng.below(60));
+    let mut moves = 0;
     for _ in 0..12 {
         let (a, b) = (sim.rng.below(size as u64) as usize, sim.rng.below(size as u64) as usize);
         sim.calm = false;
@@ -954,7 +1147,13 @@ fn night(seed: u64) -> u64 {
             }
             4 => sim.cuts.clear(),
             5 => sim.nodes[a].paused = !sim.nodes[a].paused,
-            _ if sim.nodes[a].cluster.is_none() => sim.start(a, &all),
+            _ if sim.nodes[a].cluster.is_none() => {
+                if sim.rng.chance(1, 3) {
+                    moves += 1;
+                    sim.nodes[a].address = address(100 + moves);
+                }
+                sim.start(a, &all);
+            }
             _ => {}
         }
         let pause = Duration::from_millis(sim.rng.below(4000));

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use rand::TryRngCore;
 use rand::rngs::OsRng;
+use serde::Serialize;
 
 use super::cert::Authority;
 use super::exit::Failure;
@@ -328,10 +329,25 @@ impl Demo {
     }
 
     fn json(&self) -> String {
-        let nodes: Vec<_> = self.nodes.iter().map(|node| {
-            serde_json::json!({ "name": node.name, "pid": node.pid(), "client": node.client, "mesh": node.mesh })
-        }).collect();
-        format!("{}\n", serde_json::json!({ "nodes": nodes }))
+        #[derive(Serialize)]
+        struct Line<'a> {
+            nodes: Vec<Entry<'a>>,
+        }
+        #[derive(Serialize)]
+        struct Entry<'a> {
+            name: &'a str,
+            pid: Option<u32>,
+            client: &'a str,
+            mesh: &'a str,
+        }
+        let nodes = self.nodes.iter().map(|node| Entry {
+            name: &node.name,
+            pid: node.pid(),
+            client: &node.client,
+            mesh: &node.mesh,
+        });
+        let line = Line { nodes: nodes.collect() };
+        serde_json::to_string(&line).expect("plain strings and numbers") + "\n"
     }
 
     /// In good order; a second signal, or the end of patience, is the end of it.

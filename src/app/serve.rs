@@ -39,7 +39,7 @@ pub fn command() -> Command {
 
 /// Returns when the node has stopped.
 pub fn run(settings: Settings) -> Result<(), Failure> {
-    run_with(settings, None)
+    run_with(settings, super::demo::of_environment())
 }
 
 /// `demo`: what a node of the demo serves besides.

@@ -24,6 +24,10 @@ use skein::base::id::NodeId;
 use skein::base::time::Instant;
 use skein::shell::quic::{Event, Identity, LaneKey, LaneStats, LaneStream, More, Options, Quic};
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PAYLOAD: usize = 256;
 const BATCH: usize = 32;
 const BATCHES: u64 = 12_000;

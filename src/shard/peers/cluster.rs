@@ -248,6 +248,8 @@ impl Shard {
         }
         if forever {
             self.peers.by_id.remove(id);
+            self.surveys.forget_peer(id);
+            self.counters.forget_peer(id);
         }
         self.on_tickets(now, tickets);
         for from in gaps {

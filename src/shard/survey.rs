@@ -98,9 +98,7 @@ struct PeerReport {
 }
 
 enum Purpose {
-    Info {
-        transport_errors: bool,
-    },
+    Info,
     Metrics,
     Status,
     /// To tell the peers.

@@ -573,13 +573,7 @@ impl Cluster {
                     self.log(Transition::Doubted { id: identity.id });
                 }
             }
-            Event::Rejoined => {
-                self.log(Transition::Rejoined);
-                let connected: Vec<Identity> = self.lanes.values().map(|id| self.identity(id)).collect();
-                for identity in connected {
-                    self.membership.announce(now, &identity);
-                }
-            }
+            Event::Rejoined => self.log(Transition::Rejoined),
             Event::Superseded(_) => {
                 self.fatal_duplicate("a node with the same name was started later and is part of the cluster");
             }

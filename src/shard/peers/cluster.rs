@@ -382,11 +382,11 @@ impl Shard {
                 name: member.id.to_string(),
                 generation: member.generation.0,
                 state: state_name(member.state),
-                in_view: self.peers.in_view.get(&member.id) == Some(&member.generation),
+                in_view: self.peers.in_view.get(member.id) == Some(&member.generation),
                 addresses: member.addresses.iter().map(ToString::to_string).collect(),
                 workers: member.workers,
                 client: member.client.to_owned(),
-                told: self.told_by(now, &member.id, member.generation),
+                told: self.told_by(now, member.id, member.generation),
             })
             .collect()
     }

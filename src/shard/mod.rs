@@ -223,7 +223,7 @@ impl Shard {
         let mut rng = setup.rng;
         let peers =
             Peers::new(setup.worker, setup.workers, &setup.node, setup.hash_key, setup.mesh, &mut rng, setup.now);
-        Shard {
+        let mut shard = Shard {
             worker: setup.worker,
             workers: setup.workers,
             node: setup.node,
@@ -252,7 +252,10 @@ impl Shard {
             counters: Counters::default(),
             stopping: false,
             mail_retry: None,
-        }
+        };
+        // A node without seeds is ready from its first moment, and nothing else may ever happen to it.
+        shard.pump_cluster(setup.now);
+        shard
     }
 
     // ---- other workers

@@ -70,7 +70,7 @@ impl Shard {
         self.peers.dials.push((remote, token));
     }
 
-    pub(super) fn pump_cluster(&mut self, now: Now) {
+    pub(in crate::shard) fn pump_cluster(&mut self, now: Now) {
         while let Some(action) = self.peers.cluster.as_mut().and_then(|cluster| cluster.poll_action()) {
             self.on_action(now, action);
         }

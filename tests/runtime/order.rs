@@ -174,7 +174,11 @@ fn a_socket_that_is_never_empty_does_not_keep_others_from_their_turn() {
             sys::send(std::os::fd::AsRawFd::as_raw_fd(&near), b"x").unwrap();
             fairly(&breath, ready.readable()).await.unwrap();
             sys::recv(ready.descriptor(), &mut [0]).unwrap();
-            assert!(turns.get() - before < 100, "the busy one had {} turns before this one had its", turns.get() - before);
+            assert!(
+                turns.get() - before < 100,
+                "the busy one had {} turns before this one had its",
+                turns.get() - before
+            );
         }
         assert!(turns.get() > 50, "and it is not starved either");
     });

@@ -116,6 +116,8 @@ impl Shard {
                 peer.gaps += 1;
                 peer.gap_publications += dropped;
                 let (theirs, from) = (peer.info.workers, header.from);
+                let lane = lane_of(self.workers, theirs, self.worker, from);
+                self.counters.lane_mut(id, lane).gaps_in += 1;
                 let hashes: Vec<u64> = hashes.iter().collect();
                 self.tell_gap(now, |hash| hash.home(theirs) == from && (whole_flow || hashes.contains(&hash.0)));
             }
@@ -190,6 +192,9 @@ impl Shard {
         if lost {
             peer.gaps += 1;
             self.counters.views_lost += 1;
+            let counters = self.counters.lane_mut(id, lane);
+            counters.gaps_in += 1;
+            counters.gaps_out += 1;
             tracing::warn!(peer = %id, lane, "out of view: a gap is open until it is back");
         }
         for (to, control) in snapshots {
@@ -248,11 +253,12 @@ impl Shard {
             LaneStream::Publications => {
                 if !entry.lane.push_publications(from, to, frames, hashes.iter().copied()) {
                     self.counters.dropped(DropReason::LaneFull, hashes.len() as u64);
-                    if let Some((id, _, _)) = &entry.peer
+                    if let Some((id, _, index)) = &entry.peer
                         && let Some(peer) = self.peers.by_id.get_mut(id)
                     {
                         peer.gaps += 1;
                         peer.gap_publications += hashes.len() as u64;
+                        self.counters.lane_mut(id, *index).gaps_out += 1;
                     }
                 }
                 let high = entry.lane.queue_bytes_high() as u64;
@@ -359,6 +365,7 @@ impl Shard {
             let peer = self.peers.by_id.get_mut(id).expect("nothing removes peers here");
             peer.gaps += 1;
             peer.gap_publications += hashes.len() as u64;
+            self.counters.lane_mut(id, lane).gaps_out += 1;
             let mut gap = Vec::new();
             let told = Gap { whole_flow: true, hashes: &[], dropped: hashes.len() as u64 };
             envelope::encode_gap(self.worker, to, &told, &mut gap);

@@ -29,6 +29,7 @@ use crate::base::id::{Generation, NodeId, WorkerIndex};
 use crate::base::rng::Rng;
 use crate::base::time::{Instant, Now};
 
+pub use cluster::PeerView;
 pub use turn::TurnPublications;
 
 /// Lanes that were dialled and came to nothing are tried again after this, doubling.

@@ -236,6 +236,9 @@ impl Shard {
         self.on_close_lanes(now, id, generation, close::DOWN, "this node was declared gone");
         let peer = self.peers.by_id.get_mut(id).expect("found above");
         peer.down = true;
+        for slot in peer.lanes.values_mut() {
+            slot.redial_at = None;
+        }
         let theirs = peer.info.workers;
         let mut tickets = Vec::new();
         let mut gaps = Vec::new();

@@ -92,6 +92,8 @@ struct LaneEntry {
     remote: SocketAddr,
     /// Which lane it is to be, when we dialled; the token of the dial.
     dialled: Option<u16>,
+    /// Whom a lane above 0 was dialled for.
+    sought: Option<NodeId>,
     token: Option<u64>,
     greeting: Greeting,
     peer: Option<(NodeId, Generation, u16)>,

@@ -8,7 +8,7 @@ use crate::backplane::mesh::handshake::Refused;
 use crate::base::id::{Generation, NodeId, WorkerIndex};
 use crate::base::time::Now;
 use crate::limits::PEERS_MAX;
-use crate::metrics::MeshRefusal;
+use crate::metrics::{DropReason, MeshRefusal};
 use crate::shard::mail::Mail;
 use crate::shard::outlet::LaneKey;
 use crate::shard::peers::LANE_TOKENS;
@@ -243,11 +243,13 @@ impl Shard {
         let mut tickets = Vec::new();
         let mut gaps = Vec::new();
         let mut lost = Vec::new();
-        for flow in &mut peer.flows {
+        for (flow, pending) in peer.flows.iter_mut().zip(&mut peer.pending) {
             if flow.is_synced() {
                 lost.push(lane_of(self.workers, theirs, self.worker, flow.to()));
             }
             tickets.extend(flow.on_lane_down());
+            self.counters.dropped(DropReason::LaneLost, pending.len() as u64);
+            pending.clear();
             if flow.has_gap() {
                 gaps.push(flow.to());
             }

@@ -173,7 +173,7 @@ impl Shard {
         let mut tickets = Vec::new();
         let mut snapshots = Vec::new();
         let mut lost = false;
-        for flow in &mut peer.flows {
+        for (flow, pending) in peer.flows.iter_mut().zip(&mut peer.pending) {
             let to = flow.to();
             if lane_of(self.workers, theirs, self.worker, to) != lane {
                 continue;
@@ -181,6 +181,10 @@ impl Shard {
             if flow.session().is_some() && (up || flow.session() == Some(session)) {
                 lost |= flow.is_synced();
                 tickets.extend(flow.on_lane_down());
+                // They were let through on the strength of the old session; to the new one they are unasked.
+                self.counters.dropped(DropReason::LaneLost, pending.len() as u64);
+                peer.gap_publications += pending.len() as u64;
+                pending.clear();
             }
             if up {
                 let mut control = Vec::new();
@@ -316,7 +320,7 @@ impl Shard {
                 let flow = &mut peer.flows[place];
                 let to = flow.to();
                 let Some(session) = flow.session() else {
-                    peer.pending[place].clear();
+                    assert!(peer.pending[place].is_empty(), "what is pending is let through by a session");
                     continue;
                 };
                 if flow.is_dirty() {

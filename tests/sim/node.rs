@@ -174,6 +174,7 @@ impl Node {
     /// Nothing of it is left. The name is.
     pub fn end(&mut self) {
         self.state = State::Off;
+        self.paused = false;
         self.shards.clear();
         self.inputs.clear();
         self.mail.clear();

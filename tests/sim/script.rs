@@ -95,7 +95,7 @@ fn play(world: &mut World) -> u64 {
     while !world.is_healthy() {
         let end = world.now + 20 * MILLI;
         world.run_until(end);
-        assert!(world.now < began + HEALING, "the cluster does not heal: {}", world.why_not_healthy());
+        assert!(world.now < began + HEALING, "the cluster does not heal: {}\n{}", world.why_not_healthy(), world.views());
     }
     let healed = world.now - began;
     // What is still owed from before comes now or never.
@@ -110,10 +110,12 @@ fn play(world: &mut World) -> u64 {
             for node in 0..world.nodes.len() {
                 let worker = world.rng.below(u64::from(world.nodes[node].workers)) as usize;
                 world.publish_over_http(node, worker, channel);
+                world.rest();
             }
             let clients = world.clients.len();
             let client = world.rng.below(clients as u64) as usize;
             world.client_publishes(client, channel);
+            world.rest();
         }
         let end = world.now + if round == 0 { 5 * MILLI } else { 2 * SECOND };
         world.run_until(end);
@@ -149,6 +151,12 @@ fn play(world: &mut World) -> u64 {
 }
 
 impl World {
+    /// Long enough that even the smallest queues are empty again.
+    fn rest(&mut self) {
+        let end = self.now + 30 * MILLI;
+        self.run_until(end);
+    }
+
     pub fn on_deed(&mut self) {
         if self.deeds_left == 0 {
             return;
@@ -316,6 +324,25 @@ impl World {
 
     fn is_healthy(&self) -> bool {
         self.why_not_healthy().is_empty()
+    }
+
+    /// What every worker has with every peer.
+    fn views(&self) -> String {
+        let mut text = String::new();
+        for node in &self.nodes {
+            for (worker, shard) in node.shards.iter().enumerate() {
+                for view in shard.peer_views() {
+                    let (slot, id) = (node.slot, view.id);
+                    let in_view = worker == 0 && shard.has_in_view(id, view.generation);
+                    text += &format!("node {slot} worker {worker} with {id}: in view {in_view}, {view:?}\n");
+                }
+            }
+        }
+        for (id, lane) in &self.net.lanes {
+            let [a, b] = lane.ends.each_ref().map(|end| (end.node, end.worker, end.key, end.state));
+            text += &format!("lane {id:?}: {a:?} {b:?}\n");
+        }
+        text
     }
 
     fn why_not_healthy(&self) -> String {

@@ -510,6 +510,9 @@ impl World {
     fn exit(&mut self, slot: usize) {
         self.trace.note(self.now, "exit", &[slot as u64], String::new);
         self.crash(slot);
+        if self.phase == Phase::Calm {
+            self.after(MILLI, Event::Start { node: slot });
+        }
     }
 
     /// What holds between two nodes when a publication begins on the first.
@@ -685,7 +688,7 @@ impl World {
 
     fn take_lane_down(&mut self, lane: LaneId, side: Side, why: LaneDown) {
         let Some(it) = self.net.lanes.get(&lane) else { return };
-        let end = &it.ends[side];
+        let (end, token) = (&it.ends[side], it.token);
         let (node, life, worker, key, state) = (end.node, end.life, end.worker, end.key, end.state);
         if state == EndState::Gone {
             return;
@@ -694,6 +697,8 @@ impl World {
         self.net.end_side(self.now, lane, side, &mut self.rng);
         if state == EndState::Up {
             self.feed(node, life, worker, Input::LaneDown { lane: key, why });
+        } else if side == 0 {
+            self.feed(node, life, worker, Input::DialFailed { token });
         }
     }
 

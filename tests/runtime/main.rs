@@ -3,6 +3,8 @@
 
 mod flood;
 mod order;
+mod process;
+mod serving;
 mod sockets;
 mod waking;
 

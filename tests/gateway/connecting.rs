@@ -96,7 +96,7 @@ fn a_trailing_newline_and_a_frame_of_the_other_kind_are_accepted() {
 
 #[test]
 fn whoever_asks_for_websocket_pings_gets_no_others() {
-    let node = Node::start(&["--client.ping_interval=300ms", "--client.pong_timeout=200ms"]);
+    let node = Node::start(&["--client.ping_interval=1s", "--client.pong_timeout=300ms"]);
     let socket = Socket::connect(node.address, &format!("{PATH}?cf_ws_frame_ping_pong=true"), "");
     let mut client = Client::over(socket, Encoding::Json);
     let result = client.connect("");

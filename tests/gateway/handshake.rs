@@ -107,7 +107,7 @@ fn a_body_that_comes_too_slowly_is_told_so_and_ended() {
 
 #[test]
 fn heads_and_bodies_above_their_size_are_refused() {
-    let node = Node::start(&["--http_api.key=k", "--http_api.body_size_limit=1000", "--client.insecure"]);
+    let node = Node::start(&["--http_api.key=k", "--http_api.body_size_limit=1024", "--client.insecure"]);
     let large = "x".repeat(20_000);
     let mut http = node.http();
     http.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {large}\r\n\r\n"));

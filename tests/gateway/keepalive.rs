@@ -33,7 +33,7 @@ fn who_does_not_answer_a_ping_ends_in_3012() {
 
 #[test]
 fn who_answers_pings_stays() {
-    let node = Node::start(&["--client.ping_interval=200ms", "--client.pong_timeout=150ms"]);
+    let node = Node::start(&["--client.ping_interval=1s", "--client.pong_timeout=700ms"]);
     let mut clients = Encoding::BOTH.map(|encoding| node.connected(encoding));
     for _ in 0..3 {
         for client in &mut clients {
@@ -54,7 +54,7 @@ fn other_messages_are_no_pong() {
 
 #[test]
 fn without_a_pong_timeout_no_pong_is_asked_for() {
-    let node = Node::start(&["--client.ping_interval=200ms", "--client.pong_timeout=0s"]);
+    let node = Node::start(&["--client.ping_interval=1s", "--client.pong_timeout=0s"]);
     let mut client = node.client(Encoding::Protobuf);
     let result = client.connect("");
     assert_eq!(result["ping"], 1);

@@ -86,11 +86,11 @@ fn names_of_channels_are_limited() {
 
 #[test]
 fn a_message_above_its_size_ends_in_1009() {
-    let node = Node::start(&["--client.insecure", "--websocket.message_size_limit=1000"]);
+    let node = Node::start(&["--client.insecure", "--websocket.message_size_limit=1024"]);
     for encoding in Encoding::BOTH {
         let mut client = node.connected(encoding);
         // Whole, in pieces, and announced only.
-        client.socket.send_frame(0x82, &[b' '; 1001]);
+        client.socket.send_frame(0x82, &[b' '; 1025]);
         assert_eq!(client.close_code(), 1009);
         let mut client = node.connected(encoding);
         client.socket.send_frame(0x02, &[b' '; 600]);
@@ -102,8 +102,8 @@ fn a_message_above_its_size_ends_in_1009() {
     }
     let mut client = node.connected(Encoding::Json);
     let request = json!({ "id": 5, "publish": { "channel": "room", "data": "" } }).to_string();
-    let text = request.replace("\"\"", &format!("{:?}", "x".repeat(1000 - request.len())));
-    assert_eq!(text.len(), 1000);
+    let text = request.replace("\"\"", &format!("{:?}", "x".repeat(1024 - request.len())));
+    assert_eq!(text.len(), 1024);
     client.socket.send(&Message::Text(text));
     assert_eq!(client.reply(5)["publish"], json!({}));
 }
@@ -122,28 +122,36 @@ fn json_that_nests_too_deep_ends_in_3501() {
 }
 
 #[test]
-fn json_of_a_million_levels_is_one_refusal_and_no_more() {
-    let node = Node::start(&[
-        "--client.insecure",
-        "--websocket.message_size_limit=4000000",
-        "--client.queue_max_size=8000000",
-    ]);
+fn json_of_very_many_levels_is_one_refusal_and_no_more() {
+    let node = Node::start(&["--client.insecure", "--websocket.message_size_limit=512KiB"]);
+    const BYTES: usize = 500_000;
     for opening in ["[", "{\"a\":", "[{\"a\":"] {
         let mut client = node.connected(Encoding::Json);
-        let deep =
-            format!(r#"{{"id":5,"publish":{{"channel":"room","data":{}"#, opening.repeat(1_000_000 / opening.len()));
-        client.socket.send(&Message::Text(deep));
+        let data = opening.repeat(BYTES / opening.len());
+        client.socket.send(&Message::Text(format!(r#"{{"id":5,"publish":{{"channel":"room","data":{data}"#)));
+        assert_eq!(client.close_code(), 3501);
+        // A field that nobody knows.
+        let mut client = node.connected(Encoding::Json);
+        client.socket.send(&Message::Text(format!(r#"{{"id":5,"x":{data}"#)));
         assert_eq!(client.close_code(), 3501);
     }
-    let mut client = node.connected(Encoding::Json);
+    // A million are more than a message of usual size holds.
+    let usual = Node::open();
+    let mut client = usual.connected(Encoding::Json);
     client.socket.send(&Message::Text("[".repeat(1_000_000)));
-    assert_eq!(client.close_code(), 3501);
+    assert_eq!(client.socket.rest().pop(), Some(Message::Close(1009, "message too big".into())));
     // Protobuf clients may publish anything; what is too deep is no JSON to others.
     let mut other = node.connected(Encoding::Protobuf);
     other.subscribe("room");
-    let hex = "5b".repeat(1_000_000);
+    let hex = "5b".repeat(BYTES);
     other.publish("room", json!({ "$hex": hex }));
     assert_eq!(other.publication("room")["data"], json!({ "$hex": hex }));
+    // And over HTTP.
+    let api = Node::start(&["--client.insecure", "--http_api.key=k", "--http_api.body_size_limit=4MiB"]);
+    let deep = format!(r#"{{"channel":"room","data":{}1{}}}"#, "[".repeat(1_000_000), "]".repeat(1_000_000));
+    let response = api.http().post("/api/publish", "X-API-Key: k\r\n", &deep);
+    assert!(response.status == 400 || response.json()["error"]["code"] == 107, "{}", response.text());
+    api.connected(Encoding::Json);
 }
 
 #[test]

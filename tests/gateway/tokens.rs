@@ -9,11 +9,13 @@ use crate::support::{Algorithm, Encoding, Node, SECRET, SECRET_OPTION, in_second
 #[test]
 fn a_signed_token_is_believed_with_each_hmac_algorithm() {
     let node = Node::start(&[SECRET_OPTION]);
+    let mut clients = Vec::new();
     for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
         for encoding in Encoding::BOTH {
             let mut client = node.client(encoding);
             let result = client.connect(&signed(algorithm, SECRET, json!({ "sub": "anna" })));
             assert!(result.get("expires").is_none());
+            clients.push(client);
         }
     }
     assert_eq!(node.metrics().get("skein_users"), 1);

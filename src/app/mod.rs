@@ -9,6 +9,7 @@ pub mod cert;
 pub mod cluster;
 mod configuration;
 pub mod demo;
+mod endpoint;
 pub mod exit;
 pub mod logging;
 mod options;

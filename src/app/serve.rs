@@ -39,7 +39,7 @@ pub fn command() -> Command {
 
 /// Returns when the node has stopped.
 pub fn run(settings: Settings) -> Result<(), Failure> {
-    run_with(settings, None)
+    run_with(settings, super::demo::of_environment())
 }
 
 /// `demo`: what a node of the demo serves besides.
@@ -258,7 +258,7 @@ fn random_key() -> HashKey {
     HashKey::new(bytes)
 }
 
-/// A bug ends the process, so that its supervisor starts a fresh one; what it was stands in one line of the log.
+/// A bug in any thread ends the process, so that its supervisor starts a fresh one; what it was stands in one line of the log.
 fn log_panics() {
     std::panic::set_hook(Box::new(|info| {
         let payload = info.payload();
@@ -267,5 +267,6 @@ fn log_panics() {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let thread = std::thread::current().name().unwrap_or("?").to_owned();
         tracing::error!(place, thread, "a bug ends this node: {text}");
+        std::process::abort();
     }));
 }

@@ -1,3 +1,5 @@
+//! Tokens of every kind, good and bad, against the clock that a test sets.
+
 use proptest::prelude::*;
 
 use super::mint::sign;

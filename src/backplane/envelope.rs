@@ -457,9 +457,6 @@ pub fn decode(frame: &[u8]) -> Result<(Header, Frame<'_>), BadFrame> {
             let body = access::<ArchivedBatch>(body)?;
             for publication in body.publications.iter() {
                 flag(publication.json)?;
-                if publication.info.len() > 1 {
-                    return Err(BadFrame::Body);
-                }
             }
             Frame::Publications(Batch(&body.publications))
         }

@@ -12,6 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use rand::RngCore;
 
 use crate::base::rng::Rng;
+use crate::limits::CLOSE_REASON_BYTES_MAX;
 use crate::protocol::Encoding;
 
 /// Bytes of the server's answer to the upgrade. More is `Trouble::NotUpgraded`.
@@ -102,12 +103,15 @@ impl Socket {
         self.write(opcode, frame)
     }
 
+    /// Queues a ping of the WebSocket itself. `payload` holds at most 125 bytes.
     pub fn ping(&mut self, payload: &[u8]) -> bool {
+        assert!(payload.len() <= 125);
         self.write(PING, payload)
     }
 
-    /// Queues a close frame. `reason` holds at most 123 bytes.
+    /// Queues a close frame. The text is cut at a character border to what a control frame holds.
     pub fn close(&mut self, code: u16, reason: &str) {
+        let reason = &reason[..reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX)];
         let payload = [&code.to_be_bytes(), reason.as_bytes()].concat();
         if self.write(CLOSE, &payload) {
             self.state = State::Closing;

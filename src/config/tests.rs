@@ -1,3 +1,5 @@
+//! Files, variables and flags to settings, and every kind of mistake with its place.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Who may subscribe and publish, rule by rule, in the order of precedence.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! One client, command by command: what each rule of the protocol makes of it.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -98,9 +98,7 @@ struct PeerReport {
 }
 
 enum Purpose {
-    Info {
-        transport_errors: bool,
-    },
+    Info,
     Metrics,
     Status,
     /// To tell the peers.
@@ -208,7 +206,7 @@ impl Shard {
                         self.answers.push(key, Answer { status: 503, content_type: TEXT, body });
                     }
                     Err(error) => self.answer_api(key, api::failed(error, transport_errors)),
-                    Ok(ApiCommand::Info) => self.survey(now, Some(key), Purpose::Info { transport_errors }),
+                    Ok(ApiCommand::Info) => self.survey(now, Some(key), Purpose::Info),
                     Ok(ApiCommand::Publish { channel, message }) => {
                         self.publish_for(now, key, &[channel], &message, false, transport_errors);
                     }
@@ -390,7 +388,7 @@ impl Shard {
                     Answer { status: 200, content_type: crate::metrics::CONTENT_TYPE, body: text.into_bytes() };
                 self.answers.push(key, answer);
             }
-            (Purpose::Info { .. }, Some(key)) => {
+            (Purpose::Info, Some(key)) => {
                 let answer = self.info(now, &total, &survey.reports);
                 self.answer_api(key, answer);
             }

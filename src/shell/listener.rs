@@ -25,19 +25,16 @@ const ACCEPT_BOUND: usize = 64;
 /// How long nobody is let in when there is no descriptor or memory left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// A node that was restarted at once may meet its predecessor's sockets.
-const BIND_TRIES_MAX: u32 = 50;
+const BIND_TRIES_MAX: u32 = 30;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Binds one socket for each worker. Port 0: the first is given a port, and the others share it.
-///
-/// The kernel lets all sockets of one user share a port when all ask for it, so a second node would silently take half
-/// of the first one's clients. Only the sockets of one node ask, and its first one only once it has the port.
 pub fn bind(address: SocketAddr, workers: u16) -> io::Result<Vec<TcpListener>> {
     let mut tries = 0;
     let first = loop {
-        match bind_one(address, Port::Taken) {
+        match is_free(address).and_then(|()| bind_one(address)) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < BIND_TRIES_MAX => {
                 tries += 1;
                 std::thread::park_timeout(BIND_PAUSE);
@@ -48,31 +45,28 @@ pub fn bind(address: SocketAddr, workers: u16) -> io::Result<Vec<TcpListener>> {
     let address = first.local_addr()?;
     let mut all = vec![first];
     for _ in 1..workers {
-        all.push(bind_one(address, Port::Shared)?);
+        all.push(bind_one(address)?);
     }
     Ok(all)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Port {
-    /// Nobody may have it.
-    Taken,
-    /// By our own sockets.
-    Shared,
+/// Whether nobody listens there. Sockets that share a port are not told of each other, so that a second node on the same
+/// address would take half of the first one's clients.
+fn is_free(address: SocketAddr) -> io::Result<()> {
+    let socket = System::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a predecessor may linger.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
 }
 
-fn bind_one(address: SocketAddr, port: Port) -> io::Result<TcpListener> {
+fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = System::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    if port == Port::Shared {
-        socket.set_reuse_port(true)?;
-    }
+    socket.set_reuse_port(true)?;
     // Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    // Before it listens: those that listen share.
-    socket.set_reuse_port(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

@@ -10,10 +10,19 @@
 //!
 //! Always true: at most one lane 0 for each peer; at most `PEERS_MAX` peers are remembered; once ready, always ready.
 
+mod action;
+mod dials;
+mod peer;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+pub use action::{Action, ClusterCounters, Gone, PeerInfo, PeerState, PeerStatus, Transition};
+use dials::SPECULATIVE;
+use peer::{Attempt, BACKOFF_MIN, FAILURES_MAX, Lane, Peer, Rank, Redial, Seed};
 
 use super::close;
 use super::handshake::{Hello, Refused};
@@ -24,21 +33,10 @@ use crate::base::rng::Rng;
 use crate::base::time::{Instant, Now};
 use crate::limits::{NODE_ADDRESSES_MAX, PEERS_MAX};
 
-/// A dial that took longer has failed, whatever becomes of it.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
-const BACKOFF_MIN: Duration = Duration::from_millis(250);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// For peers that nobody has seen for long, so that a thousand retired names cost nothing.
-const BACKOFF_FORLORN: Duration = Duration::from_secs(30);
-const FORLORN_FAILURES: u32 = 100;
 /// What a node waits that has just heard of a peer and has the higher name: the other one dials.
 const COURTESY: Duration = Duration::from_millis(150);
-/// Dials of a peer that may fail before a joining node goes on without it.
-const FAILURES_MAX: u32 = 3;
 /// A lane that stood for so long is not one of two dials that crossed: who dials anew has lost it.
 const CROSSING: Duration = Duration::from_secs(4);
-/// Marks the token of a dial that does not know whom it will meet: it never replaces a lane.
-const SPECULATIVE: u64 = 1 << 62;
 /// How long gossip may call a peer dead whose lane still stands: it has not heard yet, and objects when it does.
 const DOWN_GRACE: Duration = Duration::from_secs(3);
 /// How often a peer with a lane is told of us while gossip does not think it alive.
@@ -59,338 +57,6 @@ pub struct ClusterOptions {
     pub join_timeout: Duration,
     /// There is nobody to wait for: no seeds, or no certificates. Others may still come.
     pub alone: bool,
-}
-
-/// A peer whose HELLO was taken.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PeerInfo {
-    pub id: NodeId,
-    pub generation: Generation,
-    pub workers: u16,
-    /// Where its lanes are dialled: as it advertises, or else where it was met.
-    pub addresses: Vec<SocketAddr>,
-    /// The other end of its lane 0.
-    pub remote: SocketAddr,
-    /// Its clients' address, for people to read.
-    pub client: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Gone {
-    /// Membership declared it dead.
-    Down,
-    /// It said goodbye.
-    Left,
-    /// A later life of the same name is here.
-    Replaced,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// Open lane 0 to this address; answer with `on_peer_up` or `on_dial_failed`. Its HELLO carries the token.
-    Dial {
-        token: u64,
-        address: SocketAddr,
-    },
-    Datagram {
-        lane: u64,
-        bytes: Vec<u8>,
-    },
-    RequestMembers {
-        lane: u64,
-    },
-    SendMembers {
-        lane: u64,
-        members: Vec<Member>,
-    },
-    SendGoodbye {
-        lane: u64,
-    },
-    /// This machine has forgotten the lane already.
-    CloseLane {
-        lane: u64,
-        code: u32,
-        reason: &'static str,
-    },
-    /// Comes again for each new lane 0, also without a `PeerGone` in between.
-    PeerConnected {
-        peer: PeerInfo,
-        lane: u64,
-        we_dial_the_rest: bool,
-    },
-    /// Once for each peer that was connected. Its lanes are to be closed.
-    PeerGone {
-        id: NodeId,
-        generation: Generation,
-        how: Gone,
-    },
-    /// Once.
-    Ready {
-        alone: bool,
-    },
-    Log(Transition),
-    /// The name of this node is used by another one that lives: this process cannot be part of the cluster.
-    FatalDuplicate {
-        id: NodeId,
-        reason: &'static str,
-    },
-}
-
-/// What happened, for one log line.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Transition {
-    PeerUp {
-        id: NodeId,
-        generation: Generation,
-        remote: SocketAddr,
-        dialled: bool,
-    },
-    LaneLost {
-        id: NodeId,
-    },
-    PeerGone {
-        id: NodeId,
-        generation: Generation,
-        how: Gone,
-    },
-    /// A peer whose lane stands is called dead by others.
-    Doubted {
-        id: NodeId,
-    },
-    /// We were called dead and came back.
-    Rejoined,
-    DialRefused {
-        address: SocketAddr,
-        why: Refused,
-    },
-    SecondLife {
-        id: NodeId,
-        refused: Generation,
-        living: Generation,
-    },
-    Full {
-        id: NodeId,
-    },
-    Ready {
-        alone: bool,
-        peers: usize,
-    },
-}
-
-impl Transition {
-    /// Whether an operator should look.
-    pub const fn is_warning(&self) -> bool {
-        match self {
-            Transition::PeerUp { .. } | Transition::Rejoined => false,
-            Transition::PeerGone { how, .. } => matches!(how, Gone::Down),
-            Transition::Ready { alone, .. } => *alone,
-            Transition::DialRefused { why, .. } => !matches!(why, Refused::Myself),
-            Transition::LaneLost { .. }
-            | Transition::Doubted { .. }
-            | Transition::SecondLife { .. }
-            | Transition::Full { .. } => true,
-        }
-    }
-}
-
-impl fmt::Display for Transition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Transition::PeerUp { id, generation, remote, dialled } => {
-                let how = if *dialled { "dialled" } else { "accepted" };
-                write!(f, "peer {id} is up ({how}, at {remote}, generation {})", generation.0)
-            }
-            Transition::LaneLost { id } => write!(f, "the lane to peer {id} is lost"),
-            Transition::PeerGone { id, how: Gone::Down, .. } => write!(f, "peer {id} is down"),
-            Transition::PeerGone { id, how: Gone::Left, .. } => write!(f, "peer {id} has left"),
-            Transition::PeerGone { id, how: Gone::Replaced, .. } => write!(f, "peer {id} was started again"),
-            Transition::Doubted { id } => write!(f, "peer {id} is called dead by others, but its lane stands"),
-            Transition::Rejoined => f.write_str("this node was called dead by others and is back"),
-            Transition::DialRefused { address, why } => write!(f, "{address}: {why}"),
-            Transition::SecondLife { id, refused, living } => write!(
-                f,
-                "a second node named {id} (generation {}) was refused: generation {} lives",
-                refused.0, living.0
-            ),
-            Transition::Full { id } => write!(f, "peer {id} was refused: there are {PEERS_MAX} peers already"),
-            Transition::Ready { alone: true, .. } => f.write_str("ready, alone: no other node has answered"),
-            Transition::Ready { alone: false, peers } => write!(f, "ready, with {peers} peers in view"),
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PeerState {
-    /// Heard of, but never met.
-    Unmet,
-    Alive,
-    Suspect,
-    Down,
-    Left,
-}
-
-#[derive(Clone, Debug)]
-pub struct PeerStatus<'a> {
-    pub id: &'a NodeId,
-    pub generation: Generation,
-    pub state: PeerState,
-    /// Its lane 0 stands.
-    pub connected: bool,
-    pub in_view: bool,
-    pub addresses: &'a [SocketAddr],
-    pub workers: u16,
-    pub client: &'a str,
-}
-
-/// What only counters tell.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct ClusterCounters {
-    pub dials: u64,
-    pub dials_failed: u64,
-    /// From a lane without a finished HELLO.
-    pub datagrams_early: u64,
-    pub datagrams_bad: u64,
-    /// For a node without a lane.
-    pub datagrams_unroutable: u64,
-}
-
-/// When to dial next.
-#[derive(Clone, Debug)]
-struct Redial {
-    attempt: Attempt,
-    backoff: Duration,
-    failures: u32,
-}
-
-#[derive(Clone, Debug)]
-enum Attempt {
-    Resting { until: Instant },
-    Running { token: u64, address: SocketAddr, until: Instant },
-}
-
-impl Redial {
-    const fn at(until: Instant) -> Self {
-        Redial { attempt: Attempt::Resting { until }, backoff: BACKOFF_MIN, failures: 0 }
-    }
-
-    fn fail(&mut self, now: Instant, rng: &mut Rng) {
-        self.failures = self.failures.saturating_add(1);
-        let jitter = Duration::from_nanos(rng.below(self.backoff.as_nanos() as u64 / 4));
-        self.attempt = Attempt::Resting { until: now + (self.backoff - jitter) };
-        let max = if self.failures > FORLORN_FAILURES { BACKOFF_FORLORN } else { BACKOFF_MAX };
-        self.backoff = (self.backoff * 2).min(max);
-    }
-
-    const fn running(&self) -> Option<(u64, SocketAddr, Instant)> {
-        match self.attempt {
-            Attempt::Running { token, address, until } => Some((token, address, until)),
-            Attempt::Resting { .. } => None,
-        }
-    }
-}
-
-struct Seed {
-    redial: Redial,
-    /// One attempt is over, well or not.
-    tried: bool,
-    /// Who answered there.
-    owner: Option<NodeId>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Lane {
-    key: u64,
-    remote: SocketAddr,
-    /// Of two lanes that crossed the greater stays: both ends compute the same.
-    rank: Rank,
-    since: Instant,
-}
-
-/// A dial by the node with the lower name beats one by the other; of one node's dials the later one stays.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Rank {
-    by_lower_name: bool,
-    dial: u64,
-}
-
-struct Peer {
-    generation: Generation,
-    workers: u16,
-    addresses: Vec<SocketAddr>,
-    /// Where a dial of ours reached it last.
-    reached: Option<SocketAddr>,
-    client: String,
-    lane: Option<Lane>,
-    in_view: bool,
-    /// Its member list came over the present lane.
-    listed: bool,
-    /// It asked for ours, and is not in view yet.
-    wants_members: bool,
-    /// The shard has been told of it, and not of its end.
-    connected: bool,
-    /// Gossip calls this life alive, or suspects it at most.
-    acknowledged: bool,
-    /// Gossip calls this life dead since.
-    down_since: Option<Instant>,
-    left_since: Option<Instant>,
-    /// Our HELLOs do not agree; waiting for it is of no use.
-    refused: bool,
-    redial: Redial,
-    /// Which of its addresses is dialled next.
-    next_address: usize,
-}
-
-impl Peer {
-    fn new(generation: Generation, workers: u16, addresses: &[SocketAddr], redial: Redial) -> Self {
-        Peer {
-            generation,
-            workers,
-            addresses: addresses.to_vec(),
-            reached: None,
-            client: String::new(),
-            lane: None,
-            in_view: false,
-            listed: false,
-            wants_members: false,
-            connected: false,
-            acknowledged: false,
-            down_since: None,
-            left_since: None,
-            refused: false,
-            redial,
-            next_address: 0,
-        }
-    }
-
-    const fn is_living(&self) -> bool {
-        self.down_since.is_none() && self.left_since.is_none()
-    }
-
-    /// Whether a joining node waits for it.
-    const fn is_awaited(&self) -> bool {
-        if self.in_view && self.listed {
-            return false;
-        }
-        self.lane.is_some() || (self.is_living() && !self.refused && self.redial.failures < FAILURES_MAX)
-    }
-
-    const fn is_dialled(&self) -> bool {
-        self.lane.is_none() && self.left_since.is_none()
-    }
-
-    /// Where to try, the proven address first.
-    fn candidates(&self) -> impl Iterator<Item = SocketAddr> {
-        let others = self.addresses.iter().copied().filter(|&address| Some(address) != self.reached);
-        self.reached.into_iter().chain(others)
-    }
-
-    /// As told to others.
-    fn told_addresses(&self) -> Vec<SocketAddr> {
-        if !self.addresses.is_empty() {
-            return self.addresses.clone();
-        }
-        self.reached.or(self.lane.map(|lane| lane.remote)).into_iter().collect()
-    }
 }
 
 pub struct Cluster {
@@ -907,13 +573,7 @@ impl Cluster {
                     self.log(Transition::Doubted { id: identity.id });
                 }
             }
-            Event::Rejoined => {
-                self.log(Transition::Rejoined);
-                let connected: Vec<Identity> = self.lanes.values().map(|id| self.identity(id)).collect();
-                for identity in connected {
-                    self.membership.announce(now, &identity);
-                }
-            }
+            Event::Rejoined => self.log(Transition::Rejoined),
             Event::Superseded(_) => {
                 self.fatal_duplicate("a node with the same name was started later and is part of the cluster");
             }
@@ -952,139 +612,6 @@ impl Cluster {
         });
         let members = members.collect();
         self.actions.push_back(Action::SendMembers { lane: lane.key, members });
-    }
-
-    // ---- dials
-
-    /// A seed is dialled while nobody with a lane is behind it, for whoever may live there by now.
-    fn is_seed_dialled(&self, seed: &Seed) -> bool {
-        let owner = seed.owner.as_ref().and_then(|owner| self.peers.get(owner));
-        owner.is_none_or(|peer| peer.lane.is_none())
-    }
-
-    fn is_dialling(&self, address: SocketAddr) -> bool {
-        let redials = self.seeds.values().map(|seed| &seed.redial).chain(self.peers.values().map(|peer| &peer.redial));
-        redials.filter_map(Redial::running).any(|(_, running, _)| running == address)
-    }
-
-    fn next_address(&self, peer: &Peer) -> Option<SocketAddr> {
-        let usable = || peer.candidates().filter(|address| !self.options.advertise.contains(address));
-        let count = usable().count();
-        if count == 0 { None } else { usable().nth(peer.next_address % count) }
-    }
-
-    fn start_dials(&mut self, now: Instant) {
-        for address in self.seeds.keys().copied().collect::<Vec<_>>() {
-            let seed = &self.seeds[&address];
-            let due = matches!(seed.redial.attempt, Attempt::Resting { until } if until <= now);
-            if due && self.is_seed_dialled(seed) && !self.is_dialling(address) {
-                let speculative = if seed.owner.is_none() { SPECULATIVE } else { 0 };
-                let attempt = self.dial(now, address, speculative);
-                self.seeds.get_mut(&address).expect("just seen").redial.attempt = attempt;
-            }
-        }
-        for id in self.peers.keys().cloned().collect::<Vec<_>>() {
-            let peer = self.peer(&id);
-            let due = matches!(peer.redial.attempt, Attempt::Resting { until } if until <= now);
-            if due
-                && peer.is_dialled()
-                && let Some(address) = self.next_address(peer)
-                && !self.is_dialling(address)
-            {
-                let attempt = self.dial(now, address, 0);
-                let peer = self.peers.get_mut(&id).expect("just seen");
-                peer.redial.attempt = attempt;
-                peer.next_address = peer.next_address.wrapping_add(1);
-            }
-        }
-    }
-
-    fn dial(&mut self, now: Instant, address: SocketAddr, speculative: u64) -> Attempt {
-        self.counters.dials += 1;
-        let token = self.counters.dials | speculative;
-        self.actions.push_back(Action::Dial { token, address });
-        Attempt::Running { token, address, until: now + DIAL_TIMEOUT }
-    }
-
-    /// Ends the attempt that a lane answers. The address, if it is the one where `id` was looked for.
-    fn dial_answered(&mut self, now: Instant, token: u64, id: &NodeId) -> Option<SocketAddr> {
-        for (address, seed) in &mut self.seeds {
-            if seed.redial.running().is_some_and(|(running, ..)| running == token) {
-                seed.tried = true;
-                seed.owner = Some(id.clone());
-                seed.redial = Redial::at(now + BACKOFF_MIN);
-                return Some(*address);
-            }
-        }
-        let mut found = None;
-        for (sought, peer) in &mut self.peers {
-            if let Some((running, address, _)) = peer.redial.running()
-                && running == token
-            {
-                if sought == id {
-                    peer.redial.attempt = Attempt::Resting { until: now + BACKOFF_MIN };
-                } else {
-                    // Somebody else lives there now.
-                    peer.redial.fail(now, &mut self.rng);
-                }
-                found = Some(address);
-            }
-        }
-        found
-    }
-
-    fn dial_failed(&mut self, now: Instant, token: u64, why: Option<Refused>) {
-        let mut failed = None;
-        for (address, seed) in &mut self.seeds {
-            if seed.redial.running().is_some_and(|(running, ..)| running == token) {
-                seed.tried = true;
-                if why == Some(Refused::Redundant) {
-                    // Whoever it is, we have a lane with it.
-                    seed.redial.attempt = Attempt::Resting { until: now + BACKOFF_FORLORN };
-                    return;
-                }
-                seed.redial.fail(now, &mut self.rng);
-                failed = Some((*address, seed.redial.failures));
-            }
-        }
-        for peer in self.peers.values_mut() {
-            if let Some((running, address, _)) = peer.redial.running()
-                && running == token
-            {
-                if why == Some(Refused::Redundant) {
-                    // The lane that stays is up any moment, if it is not yet.
-                    peer.redial.attempt = Attempt::Resting { until: now + BACKOFF_MIN };
-                    return;
-                }
-                peer.refused = matches!(
-                    why,
-                    Some(
-                        Refused::Version
-                            | Refused::Layout
-                            | Refused::HashKey
-                            | Refused::NameNotInCertificate
-                            | Refused::Myself
-                    )
-                );
-                peer.redial.fail(now, &mut self.rng);
-                failed = Some((address, peer.redial.failures));
-            }
-        }
-        let Some((address, failures)) = failed else { return };
-        self.counters.dials_failed += 1;
-        let Some(why) = why else { return };
-        // Once for each cause would be better still, but a wrong certificate must be seen, and again after a while.
-        if failures % 32 == 1 {
-            self.log(Transition::DialRefused { address, why });
-        }
-        match why {
-            Refused::Myself => {
-                self.seeds.remove(&address);
-                self.ourselves.insert(address);
-            }
-            Refused::Duplicate => self.doubt_own_name(now),
-            _ => {}
-        }
     }
 
     // ---- ourselves
@@ -1166,6 +693,3 @@ enum Verdict {
     Take,
     Refuse { code: u32, reason: &'static str },
 }
-
-#[cfg(test)]
-mod tests;

@@ -12,6 +12,10 @@ use tungstenite::{Message, WebSocket};
 use super::super::ws::{Incoming, MESSAGE_BYTES_MAX, Socket, Trouble, masked_frame};
 use crate::base::rng::Rng;
 use crate::protocol::Encoding;
+use crate::ws;
+use crate::ws::decoder::{self, Decoder};
+use crate::ws::encoder::{self, Opcode};
+use crate::ws::upgrade::{self, OriginRule, Parse, Subprotocol, parse_head};
 
 /// The server's end of a wire in memory.
 #[derive(Clone, Default)]
@@ -172,6 +176,48 @@ fn a_close_is_told_and_echoed_whoever_begins() {
     socket.on_bytes(&wire.written()).unwrap();
     assert!(matches!(incoming(&mut socket).last(), Some(Incoming::Closed { code: Some(1000), .. })));
     assert_eq!(socket.poll_transmit(), None);
+}
+
+#[test]
+fn the_gateways_own_codec_understands_it_and_is_understood() {
+    for (encoding, subprotocol) in [(Encoding::Json, Subprotocol::Json), (Encoding::Protobuf, Subprotocol::Protobuf)] {
+        let mut socket = socket(encoding);
+        let request = socket.poll_transmit().unwrap();
+        let Ok(Parse::Complete(head, head_bytes)) = parse_head(&request) else { panic!("no head") };
+        assert_eq!(head_bytes, request.len());
+        let upgrade = upgrade::check(&head, &OriginRule::default()).unwrap();
+        assert_eq!(upgrade.encoding, subprotocol);
+
+        let mut answer = Vec::new();
+        upgrade::response(&upgrade, &mut answer);
+        encoder::frame(Opcode::Text, b"{}", &mut answer);
+        encoder::frame(Opcode::Ping, b"p", &mut answer);
+        socket.on_bytes(&answer).unwrap();
+        assert_eq!(incoming(&mut socket), [Incoming::Opened, Incoming::Frame(b"{}".to_vec())]);
+
+        let long = "x".repeat(70_000);
+        socket.send(long.as_bytes());
+        socket.close(3000, &"é".repeat(100));
+        let mut told = Vec::new();
+        let limits = decoder::Limits { message_bytes_max: 100_000 };
+        Decoder::default()
+            .feed(&mut socket.poll_transmit().unwrap(), limits, |message| {
+                told.push(match message {
+                    decoder::Message::Text(text) => format!("frame {}", text == long),
+                    decoder::Message::Binary(bytes) => format!("frame {}", bytes == long.as_bytes()),
+                    other => format!("{other:?}"),
+                });
+                true
+            })
+            .unwrap();
+        let close = format!("Close(Some(3000), \"{}\")", "é".repeat(61));
+        assert_eq!(told, ["Pong([112])", "frame true", &close]);
+
+        let mut close = Vec::new();
+        ws::close::frame(3001, "shutdown", &mut close);
+        socket.on_bytes(&close).unwrap();
+        assert_eq!(incoming(&mut socket), [Incoming::Closed { code: Some(3001), reason: "shutdown".into() }]);
+    }
 }
 
 #[track_caller]

@@ -29,6 +29,7 @@ use crate::base::id::{Generation, NodeId, WorkerIndex};
 use crate::base::rng::Rng;
 use crate::base::time::{Instant, Now};
 
+pub use cluster::PeerView;
 pub use turn::TurnPublications;
 
 /// Lanes that were dialled and came to nothing are tried again after this, doubling.
@@ -38,8 +39,6 @@ const REDIAL_MAX: Duration = Duration::from_secs(2);
 const LANE_TOKENS: u64 = 1 << 63;
 
 pub struct Peers {
-    worker: WorkerIndex,
-    workers: u16,
     hello: Option<Hello>,
     cluster: Option<Cluster>,
     by_id: BTreeMap<NodeId, Peer>,
@@ -93,6 +92,8 @@ struct LaneEntry {
     remote: SocketAddr,
     /// Which lane it is to be, when we dialled; the token of the dial.
     dialled: Option<u16>,
+    /// Whom a lane above 0 was dialled for.
+    sought: Option<NodeId>,
     token: Option<u64>,
     greeting: Greeting,
     peer: Option<(NodeId, Generation, u16)>,
@@ -135,8 +136,6 @@ impl Peers {
         now: Now,
     ) -> Self {
         let mut peers = Peers {
-            worker,
-            workers,
             hello: None,
             cluster: None,
             by_id: BTreeMap::new(),
@@ -178,16 +177,8 @@ impl Peers {
         self.hello.is_some()
     }
 
-    pub fn cluster(&self) -> Option<&Cluster> {
-        self.cluster.as_ref()
-    }
-
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
         self.by_id.values_mut()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&NodeId, &Peer)> {
-        self.by_id.iter()
     }
 
     /// Peers are told, with the end of the turn.
@@ -285,19 +276,11 @@ impl Peer {
         self.flows.iter().all(Flow::is_synced)
     }
 
-    pub fn generation(&self) -> Generation {
-        self.info.generation
-    }
-
     pub fn has_gap(&self) -> bool {
         self.flows.iter().any(Flow::has_gap)
     }
 
     pub fn remote_interest(&self) -> usize {
         self.flows.iter().map(Flow::remote_interest).sum()
-    }
-
-    pub fn lanes_up(&self) -> impl Iterator<Item = (u16, Option<LaneKey>)> {
-        self.lanes.iter().map(|(&index, slot)| (index, slot.up))
     }
 }

@@ -190,7 +190,7 @@ impl Default for Options {
             handshake_timeout: Duration::from_secs(3),
             initial_rtt: Duration::from_millis(50),
             max_ack_delay: Duration::from_millis(2),
-            ack_every: 16,
+            ack_every: 32,
             initial_mtu: 1232,
             mtu_max: 8952,
             initial_congestion_window: 64 * 1024,

@@ -107,6 +107,8 @@ struct Sim {
     cuts: BTreeSet<(usize, usize)>,
     datagram_loss: u64,
     latency_max: Duration,
+    /// Nodes from this index on are far from those before it.
+    far: Option<usize>,
     /// Nobody is cut off or killed, so the readiness rule holds without exception.
     calm: bool,
     trace: u64,
@@ -135,6 +137,7 @@ impl Sim {
             cuts: BTreeSet::new(),
             datagram_loss: 0,
             latency_max: Duration::from_millis(5),
+            far: None,
             calm: true,
             trace: 0,
             duplicates: 0,
@@ -260,7 +263,13 @@ impl Sim {
             let life = self.nodes[index].life;
             match action {
                 Action::Dial { token, address } => {
-                    let after = self.latency() * 3;
+                    let mut after = self.latency() * 3;
+                    let target = self.nodes.iter().position(|node| node.address == address);
+                    if let (Some(far), Some(target)) = (self.far, target)
+                        && (index < far) != (target < far)
+                    {
+                        after += Duration::from_millis(300);
+                    }
                     self.push(after, What::Dialled { from: index, life, token, address });
                 }
                 Action::Datagram { lane, bytes } => self.send_datagram(index, lane, bytes),
@@ -687,6 +696,20 @@ fn nodes_that_start_together_come_together_and_none_is_ready_too_early() {
 }
 
 #[test]
+fn two_pairs_that_are_far_from_each_other_do_not_become_two_clusters() {
+    for seed in 0..10 {
+        let mut sim = Sim::new(seed);
+        (0..4).for_each(|_| _ = sim.add());
+        sim.far = Some(2);
+        (0..4).for_each(|index| sim.start(index, &[0, 1, 2, 3]));
+        sim.run(secs(2));
+        // `check_ready` has asserted that none of them was ready without another that was.
+        sim.check_whole();
+        assert!(sim.all_ready());
+    }
+}
+
+#[test]
 fn two_nodes_that_join_at_once_through_a_third_know_each_other_before_both_are_ready() {
     for seed in 0..200 {
         let mut sim = cluster(seed, 1 + seed as usize % 3);
@@ -852,13 +875,18 @@ fn a_node_with_two_addresses_among_the_seeds_keeps_one_lane() {
 
 #[test]
 fn a_peer_that_lost_its_lane_unseen_gets_a_new_one_at_once() {
-    for seed in 0..10 {
-        let mut sim = cluster(seed, 2);
+    for seed in 0..20 {
+        let mut sim = Sim::new(seed);
+        (0..2).for_each(|_| _ = sim.add());
+        // Whoever dialled first, and whoever notices.
+        let dialler = seed as usize % 2;
+        sim.start(1 - dialler, &[]);
+        sim.start(dialler, &[1 - dialler]);
         sim.run(secs(10));
-        // Whoever dialled, and whoever notices first.
+        sim.check_whole();
         let lane = sim.nodes[0].peers[&id(1)];
-        sim.lose(seed as usize % 2, lane, None);
-        let took = sim.heal(secs(1));
+        sim.lose(seed as usize / 2 % 2, lane, None);
+        let took = sim.heal(secs(2));
         assert!(took < Duration::from_millis(350), "{took:?}");
     }
 }

@@ -62,7 +62,7 @@ fn a_first_frame_may_hold_connect_and_all_subscriptions() {
             ("subscribe", json!({ "channel": "b", "flag": 1 })),
             ("publish", json!({ "channel": "a", "data": 1 })),
         ]);
-        // `reply` sees to it that they come in this order.
+        assert_eq!(client.first_reply()["id"], ids[0], "nothing is answered before connect");
         for (id, method) in ids.into_iter().zip(["connect", "subscribe", "subscribe", "publish"]) {
             let reply = client.reply(id);
             assert!(reply[method].is_object(), "{reply}");

@@ -139,7 +139,7 @@ fn json_of_very_many_levels_is_one_refusal_and_no_more() {
     let usual = Node::open();
     let mut client = usual.connected(Encoding::Json);
     client.socket.send(&Message::Text("[".repeat(1_000_000)));
-    assert_eq!(client.socket.rest().pop(), Some(Message::Close(1009, "message too big".into())));
+    assert_eq!(client.socket.rest().pop(), Some(Message::Close(1009, "message size limit exceeded".into())));
     // Protobuf clients may publish anything; what is too deep is no JSON to others.
     let mut other = node.connected(Encoding::Protobuf);
     other.subscribe("room");

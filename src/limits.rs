@@ -11,7 +11,7 @@ pub const MESSAGES_PER_FRAME_MAX: usize = 16;
 /// A frame between nodes, header and body. Refused before anything is allocated for it.
 pub const MESH_FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// A control datagram between nodes.
-pub const MESH_DATAGRAM_BYTES_MAX: usize = 1200;
+pub const MESH_DATAGRAM_BYTES_MAX: usize = 1150;
 /// Peers of one node.
 pub const PEERS_MAX: usize = 256;
 /// Addresses under which one node can be reached.

@@ -5,8 +5,8 @@
 //! `ports` takes ports, `node` is one child, `look` asks the nodes what they see, `served` is what makes a node a node
 //! of the demo: the page.
 //!
-//! Always true: the children end with the demo, however that ends, and so does the directory with their keys, unless
-//! the demo is killed.
+//! Always true: the children end with the demo, however that ends, and so does the directory with their keys; that of a
+//! demo that was killed goes with the next one.
 
 mod look;
 mod node;
@@ -116,8 +116,9 @@ impl Demo {
     fn prepare(options: Options) -> Result<Self, Failure> {
         let program = std::env::current_exe()
             .map_err(|error| Failure::failed(format!("the demo does not find its own program: {error}")))?;
-        let scratch = Scratch::make(&random_word()?)
+        let scratch = Scratch::make(&std::env::temp_dir(), &random_word()?)
             .map_err(|error| Failure::failed(format!("no directory for temporary files: {error}")))?;
+        node::sweep(&scratch);
         let prefer = if options.json { Prefer::Any } else { Prefer::Usual };
         let random = |below: u64| OsRng.try_next_u64().unwrap_or(0) % below;
         let ports = ports::take(options.nodes, options.workers, prefer, random)

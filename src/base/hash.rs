@@ -9,24 +9,34 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct HashKey([u8; 16]);
+pub struct HashKey {
+    bytes: [u8; 16],
+    /// Bits that channel hashes have.
+    mask: u64,
+}
 
 impl HashKey {
     pub const fn new(bytes: [u8; 16]) -> Self {
-        HashKey(bytes)
+        HashKey { bytes, mask: u64::MAX }
+    }
+
+    /// Channel hashes of so few bits that they collide, which whole ones never do where anybody could see it.
+    pub const fn truncated(bytes: [u8; 16], bits: u32) -> Self {
+        assert!(bits > 0 && bits <= u64::BITS);
+        HashKey { bytes, mask: u64::MAX >> (u64::BITS - bits) }
     }
 
     pub const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
+        &self.bytes
     }
 
     pub fn channel(&self, name: &str) -> ChannelHash {
-        ChannelHash(self.of(name.as_bytes()))
+        ChannelHash(self.of(name.as_bytes()) & self.mask)
     }
 
     /// For other things that need a home in the node: a user, an address.
     pub fn of(&self, bytes: &[u8]) -> u64 {
-        let mut hasher = SipHasher13::new_with_key(&self.0);
+        let mut hasher = SipHasher13::new_with_key(&self.bytes);
         hasher.write(bytes);
         hasher.finish()
     }

@@ -1,4 +1,7 @@
 //! A slab whose keys carry a generation: a key that outlived its entry finds nothing, never a stranger.
+//!
+//! Entries lie in chunks that never move. One growing array would be copied at each doubling, and what it leaves behind
+//! stays resident: with ten thousand connections that was 0.4 KiB for each of them.
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key {
@@ -21,15 +24,26 @@ enum Entry<T> {
     Occupied { generation: u32, value: T },
 }
 
+impl<T> Entry<T> {
+    const fn generation(&self) -> u32 {
+        match self {
+            Entry::Vacant { generation, .. } | Entry::Occupied { generation, .. } => *generation,
+        }
+    }
+}
+
+const CHUNK: usize = 256;
+
 pub struct Slab<T> {
-    entries: Vec<Entry<T>>,
+    /// All but the last are full.
+    chunks: Vec<Vec<Entry<T>>>,
     free: Option<u32>,
     len: usize,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Slab { entries: Vec::new(), free: None, len: 0 }
+        Slab { chunks: Vec::new(), free: None, len: 0 }
     }
 }
 
@@ -42,27 +56,39 @@ impl<T> Slab<T> {
         self.len == 0
     }
 
+    fn entry(&self, index: u32) -> Option<&Entry<T>> {
+        self.chunks.get(index as usize / CHUNK)?.get(index as usize % CHUNK)
+    }
+
+    fn entry_mut(&mut self, index: u32) -> Option<&mut Entry<T>> {
+        self.chunks.get_mut(index as usize / CHUNK)?.get_mut(index as usize % CHUNK)
+    }
+
     pub fn insert(&mut self, value: T) -> Key {
         self.len += 1;
         if let Some(index) = self.free {
-            let entry = &mut self.entries[index as usize];
+            let entry = self.entry_mut(index).expect("the free list holds entries");
             let Entry::Vacant { generation, next } = *entry else { unreachable!("the free list holds vacant entries") };
-            self.free = next;
             *entry = Entry::Occupied { generation, value };
+            self.free = next;
             return Key { index, generation };
         }
-        let index = u32::try_from(self.entries.len()).expect("fewer than 2^32 entries");
-        self.entries.push(Entry::Occupied { generation: 0, value });
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let before = (self.chunks.len() - 1) * CHUNK;
+        let chunk = self.chunks.last_mut().expect("one was just made");
+        let index = u32::try_from(before + chunk.len()).expect("fewer than 2^32 entries");
+        chunk.push(Entry::Occupied { generation: 0, value });
         Key { index, generation: 0 }
     }
 
     pub fn remove(&mut self, key: Key) -> Option<T> {
-        match self.entries.get(key.index as usize) {
-            Some(Entry::Occupied { generation, .. }) if *generation == key.generation => {}
-            _ => return None,
-        }
         let vacant = Entry::Vacant { generation: key.generation.wrapping_add(1), next: self.free };
-        let entry = std::mem::replace(&mut self.entries[key.index as usize], vacant);
+        let entry = match self.entry_mut(key.index)? {
+            entry @ Entry::Occupied { .. } if entry.generation() == key.generation => std::mem::replace(entry, vacant),
+            _ => return None,
+        };
         self.free = Some(key.index);
         self.len -= 1;
         match entry {
@@ -72,14 +98,14 @@ impl<T> Slab<T> {
     }
 
     pub fn get(&self, key: Key) -> Option<&T> {
-        match self.entries.get(key.index as usize) {
+        match self.entry(key.index) {
             Some(Entry::Occupied { generation, value }) if *generation == key.generation => Some(value),
             _ => None,
         }
     }
 
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        match self.entries.get_mut(key.index as usize) {
+        match self.entry_mut(key.index) {
             Some(Entry::Occupied { generation, value }) if *generation == key.generation => Some(value),
             _ => None,
         }
@@ -87,28 +113,28 @@ impl<T> Slab<T> {
 
     /// By index alone, for callers whose own invariant says that the entry lives.
     pub fn at(&self, index: u32) -> Option<&T> {
-        match self.entries.get(index as usize) {
+        match self.entry(index) {
             Some(Entry::Occupied { value, .. }) => Some(value),
             _ => None,
         }
     }
 
     pub fn at_mut(&mut self, index: u32) -> Option<&mut T> {
-        match self.entries.get_mut(index as usize) {
+        match self.entry_mut(index) {
             Some(Entry::Occupied { value, .. }) => Some(value),
             _ => None,
         }
     }
 
     pub fn key_at(&self, index: u32) -> Option<Key> {
-        match self.entries.get(index as usize) {
+        match self.entry(index) {
             Some(Entry::Occupied { generation, .. }) => Some(Key { index, generation: *generation }),
             _ => None,
         }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        self.entries.iter().enumerate().filter_map(|(index, entry)| match entry {
+        self.chunks.iter().flatten().enumerate().filter_map(|(index, entry)| match entry {
             Entry::Occupied { generation, value } => {
                 Some((Key { index: index as u32, generation: *generation }, value))
             }
@@ -137,5 +163,18 @@ mod tests {
         assert_eq!(slab.get(new), Some(&'b'));
         assert_eq!(Key::from_u64(new.as_u64()), new);
         assert_eq!(slab.len(), 1);
+    }
+
+    #[test]
+    fn keys_find_their_entries_beyond_one_chunk() {
+        let mut slab = Slab::default();
+        let keys: Vec<Key> = (0..3 * CHUNK).map(|number| slab.insert(number)).collect();
+        for (number, &key) in keys.iter().enumerate() {
+            assert_eq!(slab.get(key), Some(&number));
+            assert_eq!(slab.key_at(key.index), Some(key));
+        }
+        assert_eq!(slab.iter().count(), 3 * CHUNK);
+        assert_eq!(slab.remove(keys[CHUNK + 1]), Some(CHUNK + 1));
+        assert_eq!(slab.insert(0).index, keys[CHUNK + 1].index);
     }
 }

@@ -136,6 +136,11 @@ impl Shard {
             self.counters.dropped(DropReason::NoSubscriber, 1);
             return;
         };
+        if self.hub.channel(index).members() == 0 {
+            // It lingers, or its first subscriber waits. Nothing may be pending when its time is over.
+            self.counters.dropped(DropReason::NoSubscriber, 1);
+            return;
+        }
         let channel = self.hub.channel(index);
         let tags: SmallVec<[(&str, &str); 4]> = publication.tags.iter().collect();
         let push = Push::Publication(Publication {

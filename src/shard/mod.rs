@@ -50,6 +50,7 @@ use peers::{Peers, TurnPublications};
 use replies::Replies;
 use survey::{Answers, Surveys};
 
+pub use peers::PeerView;
 pub use survey::WorkerReport;
 
 /// What a shard is made of.
@@ -223,7 +224,7 @@ impl Shard {
         let mut rng = setup.rng;
         let peers =
             Peers::new(setup.worker, setup.workers, &setup.node, setup.hash_key, setup.mesh, &mut rng, setup.now);
-        Shard {
+        let mut shard = Shard {
             worker: setup.worker,
             workers: setup.workers,
             node: setup.node,
@@ -252,7 +253,10 @@ impl Shard {
             counters: Counters::default(),
             stopping: false,
             mail_retry: None,
-        }
+        };
+        // A node without seeds is ready from its first moment, and nothing else may ever happen to it.
+        shard.pump_cluster(setup.now);
+        shard
     }
 
     // ---- other workers
@@ -411,5 +415,26 @@ impl Shard {
 
     pub fn counters_mut(&mut self) -> &mut Counters {
         &mut self.counters
+    }
+
+    // ---- for whoever watches from outside
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Channel hashes that this worker, as home worker, tells the peers.
+    pub fn wanted_hashes(&self) -> usize {
+        self.interest.hashes().count()
+    }
+
+    /// Channels that this worker's hub knows, lingering ones included.
+    pub fn hub_channels(&self) -> usize {
+        self.hub.channels()
+    }
+
+    /// Bytes that wait for full sockets, and connections that they wait for.
+    pub fn backlog(&self) -> (usize, usize) {
+        (self.outboxes.backlog_bytes(), self.outboxes.blocked())
     }
 }

@@ -240,12 +240,10 @@ impl Outboxes {
     }
 
     /// Bytes waiting for full sockets.
-    #[cfg(test)]
     pub fn backlog_bytes(&self) -> usize {
         self.backlogs.values().map(|backlog| backlog.bytes).sum()
     }
 
-    #[cfg(test)]
     pub fn blocked(&self) -> usize {
         self.backlogs.len()
     }

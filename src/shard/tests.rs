@@ -389,3 +389,26 @@ fn memory_goes_back_when_clients_have_gone() {
         }
     }
 }
+
+#[test]
+fn a_publication_in_the_turn_that_gives_a_channel_back_is_dropped() {
+    let mut node = Node::new(2);
+    let options = Options::default();
+    // One channel whose home is the other worker, so that it comes by mail.
+    let channel = (0..).map(|i| format!("room-{i}")).find(|name| HashKey::new([1; 16]).channel(name).home(2) == 1).unwrap();
+    let client = node.connected(0, &channel);
+    node.say(client, &format!("{{\"id\":3,\"unsubscribe\":{{\"channel\":\"{channel}\"}}}}"));
+    node.settle();
+    node.world.now += options.interest_linger.as_nanos() as u64;
+    let now = node.now();
+    let body = format!("{{\"channel\":\"{channel}\",\"data\":1}}");
+    let request = Request::Api { method: "publish", body: body.as_bytes(), transport_errors: false };
+    node.shards[1].on_request(now, RequestKey(1), request);
+    node.shards[1].flush(now, &mut node.world);
+    for (_, mail) in std::mem::take(&mut node.world.mail) {
+        node.shards[0].on_mail(now, 1, mail);
+    }
+    node.shards[0].on_deadline(now);
+    node.settle();
+    assert_eq!(node.shards[0].hub.channels(), 0);
+}

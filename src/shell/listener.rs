@@ -25,7 +25,7 @@ const ACCEPT_BOUND: usize = 64;
 /// How long nobody is let in when there is no descriptor or memory left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// A node that was restarted at once may meet its predecessor's sockets.
-const BIND_TRIES_MAX: u32 = 50;
+const BIND_TRIES_MAX: u32 = 30;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
@@ -34,7 +34,7 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nC
 pub fn bind(address: SocketAddr, workers: u16) -> io::Result<Vec<TcpListener>> {
     let mut tries = 0;
     let first = loop {
-        match bind_one(address) {
+        match is_free(address).and_then(|()| bind_one(address)) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < BIND_TRIES_MAX => {
                 tries += 1;
                 std::thread::park_timeout(BIND_PAUSE);
@@ -48,6 +48,15 @@ pub fn bind(address: SocketAddr, workers: u16) -> io::Result<Vec<TcpListener>> {
         all.push(bind_one(address)?);
     }
     Ok(all)
+}
+
+/// Whether nobody listens there. Sockets that share a port are not told of each other, so that a second node on the same
+/// address would take half of the first one's clients.
+fn is_free(address: SocketAddr) -> io::Result<()> {
+    let socket = System::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a predecessor may linger.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
 }
 
 fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {

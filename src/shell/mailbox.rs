@@ -1,7 +1,7 @@
 //! Mail between the workers of a node: one bounded queue per pair of workers, and a bell per worker.
 //!
 //! A worker that sleeps waits for its bell. Whoever posts rings it only when its worker says that it is asleep, so a busy
-//! worker costs its senders one fence and one load. The sleep-and-wake protocol is checked under loom (`tests` below).
+//! worker costs its senders one fence and one load (`sleep` has the protocol, and its proof).
 //!
 //! Always true: mail between the same two workers keeps its order, and mail that was posted is either seen by the worker
 //! before it sleeps or rings its bell.
@@ -10,13 +10,9 @@ use std::io;
 
 use crossbeam::queue::ArrayQueue;
 
+use super::sleep::Sleep;
 use super::sys;
 use crate::base::id::WorkerIndex;
-
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, Ordering, fence};
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Places of all queues to one worker together, shared among its senders.
 const PLACES_TO_ONE_WORKER: usize = 32 * 1024;
@@ -26,41 +22,6 @@ const PLACES_MAX: usize = 4096;
 
 const _: () = assert!(PLACES_MIN * crate::limits::WORKERS_MAX as usize <= PLACES_TO_ONE_WORKER);
 
-/// Whether a worker sleeps, without the bell itself: the part that loom checks.
-pub struct Sleep {
-    asleep: AtomicBool,
-}
-
-impl Sleep {
-    fn new() -> Self {
-        Sleep { asleep: AtomicBool::new(false) }
-    }
-
-    /// The sleeper's side: whether it may sleep now. `is_empty` looks at everything that may wake it.
-    fn try_sleep(&self, is_empty: impl FnOnce() -> bool) -> bool {
-        self.asleep.store(true, Ordering::Relaxed);
-        // Either the poster's load sees this store, or the look below sees what was posted: the fences of both sides
-        // stand in one order, and whichever comes second sees what the other did before its own.
-        fence(Ordering::SeqCst);
-        if is_empty() {
-            return true;
-        }
-        self.asleep.store(false, Ordering::Relaxed);
-        false
-    }
-
-    /// The sleeper's side, after its bell has rung.
-    fn wake_up(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
-    }
-
-    /// The poster's side, after it has posted: whether it has to ring. One poster per sleep is told so.
-    fn must_ring(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel)
-    }
-}
-
 /// Wakes one worker. Shared with everyone who posts to it.
 pub struct Bell {
     sleep: Sleep,
@@ -69,7 +30,7 @@ pub struct Bell {
 
 impl Bell {
     fn new() -> io::Result<Self> {
-        Ok(Bell { sleep: Sleep::new(), wire: sys::eventfd(0)?.into() })
+        Ok(Bell { sleep: Sleep::default(), wire: sys::eventfd(0)?.into() })
     }
 
     /// After something was posted for the worker.
@@ -219,65 +180,5 @@ mod tests {
             }
         }
         senders.into_iter().for_each(|sender| sender.join().unwrap());
-    }
-}
-
-/// `RUSTFLAGS="--cfg loom" cargo test --release --lib mailbox --target-dir target/loom`
-#[cfg(all(test, loom))]
-mod tests {
-    use super::*;
-    use loom::sync::Arc;
-    use loom::sync::atomic::AtomicUsize;
-    use loom::thread;
-
-    /// A queue with no more ordering than a queue has to have: what crossbeam adds must not hide a missing fence.
-    struct Places([AtomicUsize; 2]);
-
-    impl Places {
-        fn new() -> Self {
-            Places([AtomicUsize::new(0), AtomicUsize::new(0)])
-        }
-
-        fn is_empty(&self) -> bool {
-            self.0.iter().all(|place| place.load(Ordering::Acquire) == 0)
-        }
-
-        fn take(&self) -> usize {
-            self.0.iter().map(|place| place.swap(0, Ordering::Acquire)).sum()
-        }
-    }
-
-    /// Two posters, one sleeper: with an eventfd in place of which a flag stands, so that waiting for a ring that never
-    /// comes is a deadlock that loom finds.
-    #[test]
-    fn mail_is_seen_or_rings_the_bell() {
-        loom::model(|| {
-            let sleep = Arc::new(Sleep::new());
-            let places = Arc::new(Places::new());
-            let rung = Arc::new(loom::sync::Notify::new());
-            let posters: Vec<_> = (0..2)
-                .map(|poster| {
-                    let (sleep, places, rung) = (sleep.clone(), places.clone(), rung.clone());
-                    thread::spawn(move || {
-                        places.0[poster].store(1, Ordering::Release);
-                        if sleep.must_ring() {
-                            rung.notify();
-                        }
-                    })
-                })
-                .collect();
-            let mut taken = 0;
-            loop {
-                taken += places.take();
-                if taken == 2 {
-                    break;
-                }
-                if sleep.try_sleep(|| places.is_empty()) {
-                    rung.wait();
-                    sleep.wake_up();
-                }
-            }
-            posters.into_iter().for_each(|poster| poster.join().unwrap());
-        });
     }
 }

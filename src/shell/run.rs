@@ -35,6 +35,8 @@ use crate::shard::Shard;
 /// How often the state is looked at until the node is ready and while it stops, and how often in between.
 const LOOK: Duration = Duration::from_millis(20);
 const LOOK_WHEN_READY: Duration = Duration::from_secs(1);
+/// A signal so soon after the first is the same wish, told twice: a terminal, a wrapper and a supervisor all pass it on.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 /// What workers need beyond the time they may take to stop.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 /// A worker that has not turned for so long is stuck: its beat comes every second.
@@ -373,7 +375,7 @@ fn watch(
                 node.notify_all(|| Notice::Shutdown);
                 stopping = Some(clock::mono());
             }
-            (Some(_), Some(_)) if signal.is_some() => {
+            (Some(_), Some(since)) if signal.is_some() && clock::mono().since(since) > SAME_SIGNAL => {
                 tracing::warn!(signal, "stopped at once");
                 break;
             }

@@ -316,3 +316,60 @@ impl Socket {
         bytes.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{self, Verifier};
+    use crate::base::hash::HashKey;
+    use crate::base::id::NodeId;
+    use crate::base::rng::Rng;
+    use crate::rules::{self, Rules};
+    use crate::session::{self, Environment};
+    use crate::shard::{self, Setup, Shard};
+    use crate::shell::driver::{self, Driver};
+    use crate::shell::lanes::Lanes;
+    use crate::shell::node::Node;
+    use crate::shell::sender::Sender;
+    use crate::shell::wires::Wires;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    fn worker() -> Rc<Worker> {
+        let shard = Shard::new(Setup {
+            worker: 0,
+            workers: 1,
+            node: NodeId::parse("test").unwrap(),
+            hash_key: HashKey::new([0; 16]),
+            environment: Environment {
+                options: session::Options::default(),
+                rules: Rules::new(rules::Options::default()),
+                verifier: Verifier::new(&auth::Options::default()),
+            },
+            options: shard::Options::default(),
+            mesh: None,
+            echo: true,
+            rng: Rng::seeded(1),
+            now: crate::shell::clock::now(),
+        });
+        let wires = Wires::new(Sender::default(), Lanes::default(), 1);
+        Worker::new(0, Arc::new(Node::new(1, 10).unwrap()), Hosting::default(), shard, wires).unwrap()
+    }
+
+    /// A node holds one of each per client, and most clients are idle.
+    #[test]
+    fn an_idle_websocket_costs_the_shell_little() {
+        driver::block_on(Driver::Epoll, async {
+            let worker = worker();
+            let (near, _far) = UnixStream::pair().unwrap();
+            let socket = Socket::new(near.into()).unwrap();
+            let seat = worker.node.admit().unwrap();
+            let task = serve(worker.clone(), socket, IpAddr::from([127, 0, 0, 1]), Listener::Public, seat);
+            let (task, socket) = (size_of_val(&task), size_of::<Socket>());
+            eprintln!("task {task} bytes, socket {socket} bytes");
+            assert!(task <= 320);
+            assert!(socket <= 96);
+        })
+        .unwrap();
+    }
+}

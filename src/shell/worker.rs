@@ -130,6 +130,8 @@ impl Worker {
         }
         let doors = doors.open(self)?;
         on_open();
+        // What the shard wants from the start on, and whether it is ready.
+        self.turn();
         self.stop.wait().await;
         doors.close();
         self.drain(shutdown_timeout).await;

@@ -1,8 +1,8 @@
 //! One node of the demo: its configuration, its process, its end.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -170,32 +170,61 @@ fn configuration_text(name: &str, client: &str, mesh: &str, bundle: &Path, commo
     .concat()
 }
 
+const PREFIX: &str = "skein-demo-";
+const LOCK: &str = "lock";
+
 /// A directory for this demo alone, removed with what is in it.
-pub struct Scratch(PathBuf);
+pub struct Scratch {
+    path: PathBuf,
+    /// Locked as long as the demo lives: by that others see what one that was killed has left.
+    _lock: File,
+}
 
 impl Scratch {
-    pub fn make(word: &str) -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        let path = std::env::temp_dir().join(format!("skein-demo-{word}"));
+    pub fn make(parent: &Path, word: &str) -> io::Result<Self> {
+        let path = parent.join(format!("{PREFIX}{word}"));
         // Fails where it exists: nobody else has made it for us.
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Scratch(path))
+        DirBuilder::new().mode(0o700).create(&path)?;
+        // Under its own name it is never seen unlocked.
+        let fresh = path.join("lock.new");
+        let lock = File::create_new(&fresh)?;
+        lock.lock()?;
+        fs::rename(&fresh, path.join(LOCK))?;
+        Ok(Scratch { path, _lock: lock })
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed now is in the directory for temporary things.
-        let _ = fs::remove_dir_all(&self.0);
+        // What cannot be removed now, the next demo tries again.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes the directories of demos that were killed, beside `ours` and of the same user.
+pub fn sweep(ours: &Scratch) {
+    let Some(parent) = ours.path.parent() else { return };
+    let Ok(user) = fs::metadata(&ours.path).map(|metadata| metadata.uid()) else { return };
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let named = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        // Anybody may put anything there.
+        let own = || entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user);
+        let abandoned = || File::open(entry.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
+        if named && own() && abandoned() {
+            // As above.
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::config::{self, Sources};
 
@@ -228,13 +257,27 @@ mod tests {
 
     #[test]
     fn the_scratch_directory_is_ours_alone_and_goes_with_us() {
-        use std::os::unix::fs::PermissionsExt;
-        let scratch = Scratch::make(&format!("test-{}", std::process::id())).unwrap();
+        let parent = Scratch::make(&std::env::temp_dir(), &format!("test-{}", std::process::id())).unwrap();
+        let scratch = Scratch::make(parent.path(), "a").unwrap();
         let path = scratch.path().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         write_secret(&path.join("a"), "b").unwrap();
-        assert!(Scratch::make(&format!("test-{}", std::process::id())).is_err());
+        assert!(Scratch::make(parent.path(), "a").is_err());
         drop(scratch);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_killed_demo_left_is_swept_and_what_a_living_one_has_is_not() {
+        let parent = Scratch::make(&std::env::temp_dir(), &format!("test-sweep-{}", std::process::id())).unwrap();
+        let living = Scratch::make(parent.path(), "living").unwrap();
+        let left = parent.path().join(format!("{PREFIX}left"));
+        fs::create_dir(&left).unwrap();
+        sweep(&living);
+        assert!(left.exists(), "without a lock it may just be made");
+        fs::write(left.join(LOCK), "").unwrap();
+        sweep(&living);
+        assert!(!left.exists());
+        assert!(living.path().exists());
     }
 }

@@ -1,6 +1,6 @@
 //! What the cluster machine on worker 0 wants done, and what the other workers hear of it.
 
-use super::{Greeting, Peer, REDIAL_MIN};
+use super::{Greeting, Peer, REDIAL_MIN, lane_of};
 use crate::backplane::envelope::{self, Frame};
 use crate::backplane::mesh::close;
 use crate::backplane::mesh::cluster::{Action, Gone, PeerInfo, PeerState};
@@ -8,7 +8,7 @@ use crate::backplane::mesh::handshake::Refused;
 use crate::base::id::{Generation, NodeId, WorkerIndex};
 use crate::base::time::Now;
 use crate::limits::PEERS_MAX;
-use crate::metrics::MeshRefusal;
+use crate::metrics::{DropReason, MeshRefusal};
 use crate::shard::mail::Mail;
 use crate::shard::outlet::LaneKey;
 use crate::shard::peers::LANE_TOKENS;
@@ -70,7 +70,7 @@ impl Shard {
         self.peers.dials.push((remote, token));
     }
 
-    pub(super) fn pump_cluster(&mut self, now: Now) {
+    pub(in crate::shard) fn pump_cluster(&mut self, now: Now) {
         while let Some(action) = self.peers.cluster.as_mut().and_then(|cluster| cluster.poll_action()) {
             self.on_action(now, action);
         }
@@ -236,15 +236,31 @@ impl Shard {
         self.on_close_lanes(now, id, generation, close::DOWN, "this node was declared gone");
         let peer = self.peers.by_id.get_mut(id).expect("found above");
         peer.down = true;
+        for slot in peer.lanes.values_mut() {
+            slot.redial_at = None;
+        }
         let theirs = peer.info.workers;
         let mut tickets = Vec::new();
         let mut gaps = Vec::new();
-        for flow in &mut peer.flows {
+        let mut lost = Vec::new();
+        for (flow, pending) in peer.flows.iter_mut().zip(&mut peer.pending) {
+            if flow.is_synced() {
+                lost.push(lane_of(self.workers, theirs, self.worker, flow.to()));
+            }
             tickets.extend(flow.on_lane_down());
+            self.counters.dropped(DropReason::LaneLost, pending.len() as u64);
+            pending.clear();
             if flow.has_gap() {
                 gaps.push(flow.to());
             }
             flow.forget();
+        }
+        peer.gaps += u64::from(!lost.is_empty());
+        // The worker of a lane may not have told yet that it is down.
+        for lane in lost {
+            let counters = self.counters.lane_mut(id, lane);
+            counters.gaps_in += 1;
+            counters.gaps_out += 1;
         }
         if forever {
             self.peers.by_id.remove(id);
@@ -399,6 +415,43 @@ impl Shard {
     pub(in crate::shard) fn in_view(&self) -> impl Iterator<Item = &NodeId> {
         self.peers.in_view.keys()
     }
+
+    /// Whether a life of a peer is in view on all lanes. Worker 0 knows.
+    pub fn has_in_view(&self, id: &NodeId, generation: Generation) -> bool {
+        self.peers.in_view.get(id) == Some(&generation)
+    }
+
+    /// This worker's part in what the node has with a peer.
+    pub fn peer_views(&self) -> impl Iterator<Item = PeerView<'_>> {
+        self.peers.by_id.iter().map(|(id, peer)| PeerView {
+            id,
+            generation: peer.info.generation,
+            synced: peer.is_synced(),
+            gap_open: peer.has_gap(),
+            remote_interest: peer.remote_interest(),
+            queued_bytes: peer
+                .lanes
+                .values()
+                .filter_map(|slot| self.peers.lanes.get(&slot.up?))
+                .map(|entry| entry.lane.queued_bytes())
+                .sum(),
+        })
+    }
+}
+
+/// What a worker has with a peer, for whoever watches the shard from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerView<'a> {
+    pub id: &'a NodeId,
+    pub generation: Generation,
+    /// All flows of this worker are in order in both directions.
+    pub synced: bool,
+    /// Publications may have been lost since it opened.
+    pub gap_open: bool,
+    /// Channel hashes that the peer wants of this worker.
+    pub remote_interest: usize,
+    /// In the lanes that this worker owns.
+    pub queued_bytes: usize,
 }
 
 const fn state_name(state: PeerState) -> &'static str {

@@ -116,6 +116,8 @@ impl Shard {
                 peer.gaps += 1;
                 peer.gap_publications += dropped;
                 let (theirs, from) = (peer.info.workers, header.from);
+                let lane = lane_of(self.workers, theirs, self.worker, from);
+                self.counters.lane_mut(id, lane).gaps_in += 1;
                 let hashes: Vec<u64> = hashes.iter().collect();
                 self.tell_gap(now, |hash| hash.home(theirs) == from && (whole_flow || hashes.contains(&hash.0)));
             }
@@ -171,7 +173,7 @@ impl Shard {
         let mut tickets = Vec::new();
         let mut snapshots = Vec::new();
         let mut lost = false;
-        for flow in &mut peer.flows {
+        for (flow, pending) in peer.flows.iter_mut().zip(&mut peer.pending) {
             let to = flow.to();
             if lane_of(self.workers, theirs, self.worker, to) != lane {
                 continue;
@@ -179,6 +181,10 @@ impl Shard {
             if flow.session().is_some() && (up || flow.session() == Some(session)) {
                 lost |= flow.is_synced();
                 tickets.extend(flow.on_lane_down());
+                // They were let through on the strength of the old session; to the new one they are unasked.
+                self.counters.dropped(DropReason::LaneLost, pending.len() as u64);
+                peer.gap_publications += pending.len() as u64;
+                pending.clear();
             }
             if up {
                 let mut control = Vec::new();
@@ -190,6 +196,9 @@ impl Shard {
         if lost {
             peer.gaps += 1;
             self.counters.views_lost += 1;
+            let counters = self.counters.lane_mut(id, lane);
+            counters.gaps_in += 1;
+            counters.gaps_out += 1;
             tracing::warn!(peer = %id, lane, "out of view: a gap is open until it is back");
         }
         for (to, control) in snapshots {
@@ -248,11 +257,12 @@ impl Shard {
             LaneStream::Publications => {
                 if !entry.lane.push_publications(from, to, frames, hashes.iter().copied()) {
                     self.counters.dropped(DropReason::LaneFull, hashes.len() as u64);
-                    if let Some((id, _, _)) = &entry.peer
+                    if let Some((id, _, index)) = &entry.peer
                         && let Some(peer) = self.peers.by_id.get_mut(id)
                     {
                         peer.gaps += 1;
                         peer.gap_publications += hashes.len() as u64;
+                        self.counters.lane_mut(id, *index).gaps_out += 1;
                     }
                 }
                 let high = entry.lane.queue_bytes_high() as u64;
@@ -310,7 +320,7 @@ impl Shard {
                 let flow = &mut peer.flows[place];
                 let to = flow.to();
                 let Some(session) = flow.session() else {
-                    peer.pending[place].clear();
+                    assert!(peer.pending[place].is_empty(), "what is pending is let through by a session");
                     continue;
                 };
                 if flow.is_dirty() {
@@ -359,6 +369,7 @@ impl Shard {
             let peer = self.peers.by_id.get_mut(id).expect("nothing removes peers here");
             peer.gaps += 1;
             peer.gap_publications += hashes.len() as u64;
+            self.counters.lane_mut(id, lane).gaps_out += 1;
             let mut gap = Vec::new();
             let told = Gap { whole_flow: true, hashes: &[], dropped: hashes.len() as u64 };
             envelope::encode_gap(self.worker, to, &told, &mut gap);

@@ -31,6 +31,7 @@ impl Shard {
             names: opened.names,
             remote: opened.remote,
             dialled: None,
+            sought: None,
             token: opened.dial,
             greeting: Greeting::Awaited { until: now.mono + self.options.hello_timeout, bytes: Vec::new() },
             peer: None,
@@ -40,11 +41,10 @@ impl Shard {
         };
         if let Some(token) = opened.dial {
             // The dialler speaks first: only it knows which lane this is to be.
-            let index = match self.peers.dialling.remove(&token) {
-                Some((_, index)) => index,
-                None => 0,
-            };
+            let sought = self.peers.dialling.remove(&token);
+            let index = sought.as_ref().map_or(0, |&(_, index)| index);
             entry.dialled = Some(index);
+            entry.sought = sought.map(|(id, _)| id);
             let mut bytes = Vec::new();
             hello.with_lane(index, opened.dial.unwrap_or_default()).encode(&mut bytes);
             let sent = entry.lane.push_control(&bytes);
@@ -129,7 +129,8 @@ impl Shard {
         let index = entry.dialled.unwrap_or(hello.lane);
         let ours = self.peers.hello.as_ref().expect("lanes exist only in a mesh").with_lane(index, 0);
         let mut checked = hello.check(&ours, &entry.names);
-        if checked.is_ok() && index % self.workers != self.worker {
+        let another = entry.sought.as_ref().is_some_and(|sought| *sought != hello.id);
+        if checked.is_ok() && (another || index % self.workers != self.worker) {
             checked = Err(Refused::LaneOutOfRange);
         }
         if let Err(refused) = checked {
@@ -261,18 +262,8 @@ impl Shard {
             if *index > 0 {
                 self.schedule_redial(now, id, *index);
             }
-        } else if let Some(index) = entry.dialled
-            && index > 0
-        {
-            let unmatched = match &entry.greeting {
-                Greeting::Unmatched { hello, .. } => Some(hello.id.clone()),
-                Greeting::Awaited { .. } | Greeting::Done => None,
-            };
-            if let Some(id) = unmatched {
-                self.schedule_redial(now, &id, index);
-            } else {
-                self.redial_all(now);
-            }
+        } else if let (Some(id), Some(index)) = (&entry.sought, entry.dialled) {
+            self.schedule_redial(now, id, index);
         }
         if zero && let Some(cluster) = &mut self.peers.cluster {
             match why {
@@ -297,34 +288,12 @@ impl Shard {
 
     fn schedule_redial(&mut self, now: Now, id: &NodeId, index: u16) {
         let Some(peer) = self.peers.by_id.get_mut(id) else { return };
-        if !peer.dial || peer.down {
-            return;
-        }
         let Some(slot) = peer.lanes.get_mut(&index) else { return };
+        // Whatever follows: this attempt is over, and the next time the peer is up it is dialled again.
         slot.dialling = false;
-        if slot.up.is_none() {
+        if peer.dial && !peer.down && slot.up.is_none() {
             slot.backoff = (slot.backoff * 2).clamp(REDIAL_MIN, REDIAL_MAX);
             slot.redial_at = Some(now.mono + slot.backoff);
-        }
-    }
-
-    /// A dialled lane ended before it was known whose it was: every lane that is not up and not dialled is due again.
-    fn redial_all(&mut self, now: Now) {
-        let ids: Vec<NodeId> = self.peers.by_id.keys().cloned().collect();
-        for id in ids {
-            let peer = &self.peers.by_id[&id];
-            let dialling: Vec<u16> =
-                self.peers.dialling.values().filter(|(other, _)| *other == id).map(|&(_, index)| index).collect();
-            let due: Vec<u16> = peer
-                .lanes
-                .iter()
-                .filter(|(index, slot)| **index > 0 && slot.up.is_none() && !dialling.contains(index))
-                .filter(|(_, slot)| slot.redial_at.is_none())
-                .map(|(&index, _)| index)
-                .collect();
-            for index in due {
-                self.schedule_redial(now, &id, index);
-            }
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::base::id::{Generation, NodeId, WorkerIndex};
 use crate::base::rng::Rng;
 use crate::base::time::{Instant, Now};
 
+pub use cluster::PeerView;
 pub use turn::TurnPublications;
 
 /// Lanes that were dialled and came to nothing are tried again after this, doubling.
@@ -91,6 +92,8 @@ struct LaneEntry {
     remote: SocketAddr,
     /// Which lane it is to be, when we dialled; the token of the dial.
     dialled: Option<u16>,
+    /// Whom a lane above 0 was dialled for.
+    sought: Option<NodeId>,
     token: Option<u64>,
     greeting: Greeting,
     peer: Option<(NodeId, Generation, u16)>,

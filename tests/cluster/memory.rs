@@ -32,9 +32,7 @@ fn a_million_channels_of_one_node_cost_its_peer_no_more_than_forty_megabytes() {
         left -= all;
         clients.push(client);
     }
-    eventually(PATIENCE, "the peer knows all of it", || {
-        peer.status().expect("it answers").interest("n1") == channels
-    });
+    eventually(PATIENCE, "the peer knows all of it", || peer.status().expect("it answers").interest("n1") == channels);
     let grown = peer.memory().saturating_sub(before);
     eprintln!("{channels} channels cost {:.1} MiB, after {:?}", grown as f64 / MIB as f64, began.elapsed());
     let allowed = 40_000_000 * channels as u64 / 1_000_000;

@@ -85,7 +85,11 @@ fn a_killed_node_is_seen_in_two_seconds_and_its_clients_go_on_at_another() {
         assert!(next <= begun + 1, "what was published after the answer was missed: {next} after {begun}");
         follow(&mut moving, Some(next), next + 100);
 
-        let seen = gone_everywhere(&cluster, "n1", Duration::from_secs(2).saturating_sub(killed.elapsed()).max(Duration::from_millis(1)));
+        let seen = gone_everywhere(
+            &cluster,
+            "n1",
+            Duration::from_secs(2).saturating_sub(killed.elapsed()).max(Duration::from_millis(1)),
+        );
         eprintln!("subscribed elsewhere in {answered:?}, out of view after {:?} ({seen:?})", killed.elapsed());
         // And those who had nothing to do with it missed nothing.
         follow(&mut staying, Some(first), next + 100);

@@ -134,8 +134,7 @@ fn sub_connects_again_when_its_node_returns() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let told: Vec<String> =
-        BufReader::new(sub.stderr.take().unwrap()).lines().map_while(Result::ok).take(3).collect();
+    let told: Vec<String> = BufReader::new(sub.stderr.take().unwrap()).lines().map_while(Result::ok).take(3).collect();
     sub.kill().unwrap();
     sub.wait().unwrap();
     assert_eq!(told[0], "subscribed to news");

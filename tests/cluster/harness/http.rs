@@ -12,12 +12,6 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     connection.answer()
 }
 
-pub fn post(address: SocketAddr, path: &str, body: &str) -> io::Result<(u16, String)> {
-    let mut connection = Connection::open(address)?;
-    connection.ask("POST", path, body)?;
-    connection.answer()
-}
-
 pub struct Connection {
     address: SocketAddr,
     stream: BufReader<TcpStream>,
@@ -53,7 +47,8 @@ impl Connection {
             }
         };
         let first = read_line(&mut self.stream)?;
-        let status = first.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        let status =
+            first.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
         let mut length = 0;
         loop {
             let header = read_line(&mut self.stream)?.to_ascii_lowercase();

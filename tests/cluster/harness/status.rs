@@ -10,7 +10,6 @@ use super::{Node, http};
 pub struct Status {
     pub ready: bool,
     pub complete: bool,
-    pub generation: u64,
     pub members: Vec<Member>,
     pub lanes: Vec<Lane>,
     pub flows: Vec<Flow>,

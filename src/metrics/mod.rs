@@ -299,7 +299,11 @@ impl Counters {
     }
 
     pub fn mesh_refused(&mut self, why: MeshRefusal) {
-        self.mesh_refusals[why as usize] += 1;
+        self.mesh_refused_often(why, 1);
+    }
+
+    pub fn mesh_refused_often(&mut self, why: MeshRefusal, times: u64) {
+        self.mesh_refusals[why as usize] += times;
     }
 
     pub fn mesh_refusals(&self, why: MeshRefusal) -> u64 {

@@ -395,7 +395,8 @@ fn a_publication_in_the_turn_that_gives_a_channel_back_is_dropped() {
     let mut node = Node::new(2);
     let options = Options::default();
     // One channel whose home is the other worker, so that it comes by mail.
-    let channel = (0..).map(|i| format!("room-{i}")).find(|name| HashKey::new([1; 16]).channel(name).home(2) == 1).unwrap();
+    let channel =
+        (0..).map(|i| format!("room-{i}")).find(|name| HashKey::new([1; 16]).channel(name).home(2) == 1).unwrap();
     let client = node.connected(0, &channel);
     node.say(client, &format!("{{\"id\":3,\"unsubscribe\":{{\"channel\":\"{channel}\"}}}}"));
     node.settle();

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::quic::{self, More, Quic};
 use crate::base::slab::Key;
 use crate::base::time::{Instant, Now};
+use crate::metrics::MeshRefusal;
 use crate::shard::outlet::{LaneKey, LaneStream};
 use crate::shard::{LaneDown, LaneOpened, LaneStats, Shard};
 
@@ -19,6 +20,8 @@ pub struct Lanes {
     quic: Option<Quic>,
     /// Those that are up, to be measured.
     up: BTreeSet<LaneKey>,
+    /// What was counted when it was told last.
+    told: quic::Counters,
 }
 
 /// Something that has to be told to the shard.
@@ -107,6 +110,26 @@ impl Lanes {
                 (lane, LaneStats { rtt_micros, lost_packets: stats.lost_packets })
             })
         })
+    }
+}
+
+impl Lanes {
+    /// What was turned away below the shard since this was asked last.
+    pub fn refusals(&mut self) -> [(MeshRefusal, u64); 3] {
+        let counted = self.quic.as_ref().map(|quic| *quic.counters()).unwrap_or_default();
+        let told = std::mem::replace(&mut self.told, counted);
+        let handshakes = |counters: &quic::Counters| {
+            counters.refused_no_certificate
+                + counters.refused_certificate
+                + counters.refused_alpn
+                + counters.refused_by_dialer
+                + counters.refused_other
+        };
+        [
+            (MeshRefusal::Handshake, handshakes(&counted) - handshakes(&told)),
+            (MeshRefusal::Datagram, counted.dropped_datagrams - told.dropped_datagrams),
+            (MeshRefusal::Limit, counted.refused_busy - told.refused_busy),
+        ]
     }
 }
 

@@ -354,8 +354,12 @@ impl Worker {
             self.next_beat.set(now.mono + BEAT);
             self.node.beat(self.index);
             let mut shard = self.shard.borrow_mut();
-            for (lane, stats) in self.wires.borrow().lanes.stats() {
+            let lanes = &mut self.wires.borrow_mut().lanes;
+            for (lane, stats) in lanes.stats() {
                 shard.on_lane_stats(lane, stats);
+            }
+            for (why, count) in lanes.refusals() {
+                shard.counters_mut().mesh_refused_often(why, count);
             }
         }
         let shard = self.shard.borrow().poll_deadline();

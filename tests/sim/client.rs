@@ -98,8 +98,7 @@ impl Client {
     }
 
     pub fn is_settled(&self, world: &World) -> bool {
-        self.retired
-            || (self.connected && self.wanted.iter().all(|&channel| self.is_subscribed(world, channel)))
+        self.retired || (self.connected && self.wanted.iter().all(|&channel| self.is_subscribed(world, channel)))
     }
 }
 
@@ -157,7 +156,8 @@ impl World {
         client.dying = false;
         client.dawdles = false;
         let encoding = client.encoding;
-        self.trace.note(self.now, "connect", &[index as u64, id, slot as u64, worker as u64], || format!("{encoding:?}"));
+        self.trace
+            .note(self.now, "connect", &[index as u64, id, slot as u64, worker as u64], || format!("{encoding:?}"));
         let delay = self.latency();
         self.conns.get_mut(&id).expect("just made").up_last = self.now + delay;
         self.feed(slot, life, worker, Input::Open { conn: id, encoding, response });

@@ -79,7 +79,9 @@ impl Forger {
                 fate.sent.push((0, frame.clone()));
                 fate.sent.push((0, frame));
             }
-            (Defect::SendUnasked, Frame::Interest { sequence, phase, add, remove }) if header.kind == Kind::Interest => {
+            (Defect::SendUnasked, Frame::Interest { sequence, phase, add, remove })
+                if header.kind == Kind::Interest =>
+            {
                 // The peer believes that all short hashes are wanted.
                 let add: Vec<u64> = add.iter().chain(0..256).collect();
                 let remove: Vec<u64> = remove.iter().collect();

@@ -167,7 +167,8 @@ fn a_seed_is_replayed_with_its_trace() {
 fn the_same_seed_gives_the_same_trace() {
     let mut traces = std::collections::BTreeSet::new();
     for seed in 1..=20 {
-        let [first, second] = [(); 2].map(|()| attempt(seed, Detail::Hash, None).unwrap_or_else(|broken| fail(&broken)));
+        let [first, second] =
+            [(); 2].map(|()| attempt(seed, Detail::Hash, None).unwrap_or_else(|broken| fail(&broken)));
         assert_eq!(first.trace, second.trace, "seed {seed}");
         assert_eq!(first.events, second.events);
         traces.insert(first.trace);

@@ -145,7 +145,10 @@ impl Net {
                     let way = &mut lane.ends[side].streams[place(stream)];
                     if !way.flight.is_empty() && !way.scheduled {
                         way.scheduled = true;
-                        queue.put(now + between(rng, (0, 200 * MILLI)), Event::Arrival { lane: id, to: 1 - side, stream });
+                        queue.put(
+                            now + between(rng, (0, 200 * MILLI)),
+                            Event::Arrival { lane: id, to: 1 - side, stream },
+                        );
                     }
                 }
             }
@@ -256,7 +259,14 @@ impl Net {
     }
 
     /// The node has read bytes: there is room again on the way that brought them. Whether the writer has to be told.
-    pub fn consumed(&mut self, id: LaneId, by: Side, stream: LaneStream, bytes: &[u8], window: usize) -> (bool, Vec<(bool, Vec<u8>)>) {
+    pub fn consumed(
+        &mut self,
+        id: LaneId,
+        by: Side,
+        stream: LaneStream,
+        bytes: &[u8],
+        window: usize,
+    ) -> (bool, Vec<(bool, Vec<u8>)>) {
         let Some(lane) = self.lanes.get_mut(&id) else { return (false, Vec::new()) };
         let way = &mut lane.ends[1 - by].streams[place(stream)];
         way.unread = way.unread.saturating_sub(bytes.len());

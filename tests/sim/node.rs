@@ -53,7 +53,9 @@ pub enum State {
     Off,
     On,
     /// Told to stop at this time.
-    Stopping { since: u64 },
+    Stopping {
+        since: u64,
+    },
 }
 
 pub struct Node {
@@ -210,7 +212,6 @@ impl Node {
             || self.mail[worker].iter().any(|queue| !queue.is_empty())
             || self.shards[worker].is_dirty()
     }
-
 }
 
 fn environment(plan: &Plan) -> Environment {

@@ -8,33 +8,87 @@ use skein::shard::outlet::LaneStream;
 
 #[derive(Debug)]
 pub enum Event {
-    Start { node: usize },
+    Start {
+        node: usize,
+    },
     /// A worker's turn, if it was not moved to an earlier time.
-    Turn { node: usize, life: u32, worker: usize },
-    Resume { node: usize, life: u32 },
+    Turn {
+        node: usize,
+        life: u32,
+        worker: usize,
+    },
+    Resume {
+        node: usize,
+        life: u32,
+    },
     /// Bytes of a client reach the server; none: it has closed its end.
-    Upload { conn: u64, bytes: Option<Vec<u8>> },
+    Upload {
+        conn: u64,
+        bytes: Option<Vec<u8>>,
+    },
     /// A full or refusing socket has room again.
-    Room { conn: u64 },
-    ClientReads { conn: u64 },
+    Room {
+        conn: u64,
+    },
+    ClientReads {
+        conn: u64,
+    },
     /// The client's end learns that the connection is dead.
-    ClientReset { conn: u64 },
-    ClientWakes { client: usize },
-    Dialled { lane: LaneId },
+    ClientReset {
+        conn: u64,
+    },
+    ClientWakes {
+        client: usize,
+    },
+    Dialled {
+        lane: LaneId,
+    },
     /// Acceptor and dialler learn of the lane by themselves.
-    LaneUp { lane: LaneId, side: Side },
-    DialFails { node: usize, life: u32, worker: usize, token: u64 },
+    LaneUp {
+        lane: LaneId,
+        side: Side,
+    },
+    DialFails {
+        node: usize,
+        life: u32,
+        worker: usize,
+        token: u64,
+    },
     /// The first bytes under way to a side are due.
-    Arrival { lane: LaneId, to: Side, stream: LaneStream },
-    Datagram { lane: LaneId, to: Side, bytes: Vec<u8> },
+    Arrival {
+        lane: LaneId,
+        to: Side,
+        stream: LaneStream,
+    },
+    Datagram {
+        lane: LaneId,
+        to: Side,
+        bytes: Vec<u8>,
+    },
     /// A side that had no room for what it wanted to write has.
-    LaneRoom { lane: LaneId, side: Side },
+    LaneRoom {
+        lane: LaneId,
+        side: Side,
+    },
     /// The other side's close is here.
-    LaneClosed { lane: LaneId, side: Side, code: u32, reason: String },
-    LaneDies { lane: LaneId, side: Side },
+    LaneClosed {
+        lane: LaneId,
+        side: Side,
+        code: u32,
+        reason: String,
+    },
+    LaneDies {
+        lane: LaneId,
+        side: Side,
+    },
     /// Keep-alives and their absence.
-    LaneTick { lane: LaneId },
-    Heal { from: usize, to: usize },
+    LaneTick {
+        lane: LaneId,
+    },
+    Heal {
+        from: usize,
+        to: usize,
+    },
     WeatherEnds,
     Deed,
     /// Promises that are due are looked at.

@@ -95,7 +95,12 @@ fn play(world: &mut World) -> u64 {
     while !world.is_healthy() {
         let end = world.now + 20 * MILLI;
         world.run_until(end);
-        assert!(world.now < began + HEALING, "the cluster does not heal: {}\n{}", world.why_not_healthy(), world.views());
+        assert!(
+            world.now < began + HEALING,
+            "the cluster does not heal: {}\n{}",
+            world.why_not_healthy(),
+            world.views()
+        );
     }
     let healed = world.now - began;
     // What is still owed from before comes now or never.
@@ -165,7 +170,11 @@ impl World {
         let deed = self.plan.deed(&mut self.rng);
         self.trace.note(self.now, "deed", &[deed as u64], || format!("{deed:?}"));
         self.act(deed);
-        let pace = if self.rng.chance(1, 2) { self.rng.below(self.plan.pace / 10 + 1) } else { self.rng.below(2 * self.plan.pace) };
+        let pace = if self.rng.chance(1, 2) {
+            self.rng.below(self.plan.pace / 10 + 1)
+        } else {
+            self.rng.below(2 * self.plan.pace)
+        };
         self.after(pace, Event::Deed);
     }
 

@@ -36,8 +36,7 @@ impl Trace {
         }
         if self.detail != Detail::Hash {
             let at = now / 1000;
-            let line =
-                format!("{:>4}.{:06} {what} {numbers:?} {}", at / 1_000_000, at % 1_000_000, words());
+            let line = format!("{:>4}.{:06} {what} {numbers:?} {}", at / 1_000_000, at % 1_000_000, words());
             if self.detail == Detail::Print {
                 eprintln!("{line}");
             } else {

@@ -244,7 +244,8 @@ impl Outlet for Wires<'_> {
         let lane = self.net.make(Lane { ends: [dialler, acceptor], token });
         let late = if self.rng.chance(1, 20) { (0, SECOND) } else { self.plan.latency };
         self.queue.put(self.now + 2 * between(self.rng, late), Event::Dialled { lane });
-        self.trace.note(self.now, "dial", &[self.node as u64, lane.0, slot as u64, u64::from(worker)], || remote.to_string());
+        self.trace
+            .note(self.now, "dial", &[self.node as u64, lane.0, slot as u64, u64::from(worker)], || remote.to_string());
     }
 
     fn lane_close(&mut self, lane: LaneKey, code: u32, reason: &str) {

@@ -195,7 +195,11 @@ impl World {
             self.conns.get_mut(&conn).expect("just listed").aborted = true;
             self.after(latency, Event::ClientReset { conn });
         }
-        let unanswered: Vec<_> = self.requests.range((slot, life, RequestKey(0))..=(slot, life, RequestKey(u64::MAX))).map(|(&key, _)| key).collect();
+        let unanswered: Vec<_> = self
+            .requests
+            .range((slot, life, RequestKey(0))..=(slot, life, RequestKey(u64::MAX)))
+            .map(|(&key, _)| key)
+            .collect();
         for key in unanswered {
             if let Some(publication) = self.requests.remove(&key).and_then(|asked| asked.publication) {
                 self.model.decide(publication, Fate::Unknown);
@@ -316,7 +320,8 @@ impl World {
     /// One thing that the worker has to read, from any of its sources. False: there is none.
     fn read_one(&mut self, slot: usize, worker: usize, now: Now) -> bool {
         let node = &mut self.nodes[slot];
-        let mail: Vec<usize> = (0..node.mail[worker].len()).filter(|&from| !node.mail[worker][from].is_empty()).collect();
+        let mail: Vec<usize> =
+            (0..node.mail[worker].len()).filter(|&from| !node.mail[worker][from].is_empty()).collect();
         let sources = mail.len() + usize::from(!node.inputs[worker].is_empty());
         if sources == 0 {
             return false;
@@ -339,8 +344,7 @@ impl World {
             Input::Open { conn, encoding, response } => {
                 let descriptor = node.take_descriptor(conn);
                 let address = [192, 168, 0, 1].into();
-                let opened =
-                    Opened { socket: descriptor, address, encoding, frame_pings: false, response: &response };
+                let opened = Opened { socket: descriptor, address, encoding, frame_pings: false, response: &response };
                 let key = node.shards[worker].on_open(now, opened);
                 let it = self.conns.get_mut(&conn).expect("a connection lives while it has an end");
                 it.descriptor = Some(descriptor);
@@ -475,10 +479,7 @@ impl World {
         // One turn's chain and one frame may lie above each bound.
         let turn = (options.turn_bytes_max + 300_000) as u64;
         assert!(counters.outbox_bytes_high <= options.outbox_bytes_max as u64 + turn, "a client's outbox is too long");
-        assert!(
-            counters.lane_queue_bytes_high <= options.lane_queue_bytes_max as u64,
-            "a lane's queue is too long"
-        );
+        assert!(counters.lane_queue_bytes_high <= options.lane_queue_bytes_max as u64, "a lane's queue is too long");
         let seen = &mut node.seen[worker];
         let drops = counters.drops(DropReason::MailboxFullSubscribers);
         self.model.local_drops[slot] += drops - seen.local_drops;
@@ -786,4 +787,3 @@ pub const NAMES: [&str; 5] = ["ada", "bob", "cleo", "dan", "eve"];
 
 /// Time that passes between a client's deeds.
 pub const BLINK: (u64, u64) = (10 * MICRO, 300 * MICRO);
-

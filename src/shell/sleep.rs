@@ -52,7 +52,7 @@ impl Sleep {
     }
 }
 
-/// `RUSTFLAGS="--cfg loom" cargo test --release --lib shell::sleep --target-dir target/loom`
+/// Run by `tools/loom`, which holds nothing but this file.
 #[cfg(all(test, loom))]
 mod tests {
     use super::*;

@@ -67,7 +67,7 @@ fn thousands_come_and_go_and_memory_comes_back() {
         eventually("all are subscribed", || node.metrics().get("skein_subscriptions") == 2 * count as u64);
         let mut publisher = node.connected(Encoding::Json);
         publisher.publish("room", json!("x".repeat(100)));
-        eventually("all have it", || node.metrics().get("skein_publications_out_total") .is_multiple_of(count as u64));
+        eventually("all have it", || node.metrics().get("skein_publications_out_total").is_multiple_of(count as u64));
         drop((clients, publisher));
         node.is_clean(files);
         sizes.push(node.resident_bytes());

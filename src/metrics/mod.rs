@@ -208,8 +208,6 @@ pub struct LaneCounters {
     pub queued_bytes_high: u64,
     pub gaps_out: u64,
     pub gaps_in: u64,
-    pub frames_out: u64,
-    pub frames_in: u64,
     pub bytes_out: u64,
     pub bytes_in: u64,
     pub lost_packets: u64,
@@ -227,8 +225,6 @@ impl LaneCounters {
             queued_bytes_high: 0,
             gaps_out: 0,
             gaps_in: 0,
-            frames_out: 0,
-            frames_in: 0,
             bytes_out: 0,
             bytes_in: 0,
             lost_packets: 0,
@@ -252,8 +248,6 @@ impl LaneCounters {
             queued_bytes_high,
             gaps_out,
             gaps_in,
-            frames_out,
-            frames_in,
             bytes_out,
             bytes_in,
             lost_packets,
@@ -265,8 +259,6 @@ impl LaneCounters {
         self.queued_bytes_high = self.queued_bytes_high.max(*queued_bytes_high);
         self.gaps_out += gaps_out;
         self.gaps_in += gaps_in;
-        self.frames_out += frames_out;
-        self.frames_in += frames_in;
         self.bytes_out += bytes_out;
         self.bytes_in += bytes_in;
         self.lost_packets += lost_packets;

@@ -144,8 +144,6 @@ pub const METRICS: &[Metric] = &[
     }),
     lane("skein_lane_gaps_out_total", Kind::Counter, "Gaps told to the peer.", |l| Value::Count(l.gaps_out)),
     lane("skein_lane_gaps_in_total", Kind::Counter, "Gaps the peer told.", |l| Value::Count(l.gaps_in)),
-    lane("skein_lane_frames_out_total", Kind::Counter, "Frames sent on the lane.", |l| Value::Count(l.frames_out)),
-    lane("skein_lane_frames_in_total", Kind::Counter, "Frames received on the lane.", |l| Value::Count(l.frames_in)),
     lane("skein_lane_bytes_out_total", Kind::Counter, "Bytes of frames sent on the lane.", |l| {
         Value::Count(l.bytes_out)
     }),

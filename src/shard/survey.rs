@@ -321,8 +321,11 @@ impl Shard {
             counters.lost_packets = lane.lost_packets;
             counters.queued(lane.queued_bytes);
         }
+        self.count_gaps();
         let members = self.member_statuses(now);
         if self.worker == 0 {
+            let suspected = members.iter().filter(|member| member.state == "suspect");
+            self.counters.members_suspected = suspected.count() as u64;
             self.counters.members = 1 + members.iter().filter(|member| member.state == "alive").count() as u64;
             self.counters.members_in_view = 1 + members.iter().filter(|member| member.in_view).count() as u64;
         }

@@ -114,6 +114,7 @@ impl Shard {
             }
             Frame::Gap { whole_flow, hashes, dropped } => {
                 peer.gaps += 1;
+                peer.gaps_in += 1;
                 peer.gap_publications += dropped;
                 let (theirs, from) = (peer.info.workers, header.from);
                 let lane = lane_of(self.workers, theirs, self.worker, from);
@@ -277,20 +278,25 @@ impl Shard {
         self.turn_publications.clear();
         if std::mem::take(&mut self.peers.lanes_dirty) {
             for (&key, entry) in &mut self.peers.lanes {
-                let LaneEntry { lane, writable_control, writable_publications, .. } = entry;
-                let mut write = |stream, writable: &mut bool, bytes: &[u8]| {
+                let LaneEntry { lane, peer, writable_control, writable_publications, .. } = entry;
+                let cell = std::cell::RefCell::new((&mut *outlet, 0));
+                let write = |stream, writable: &mut bool, bytes: &[u8]| {
                     if !*writable {
                         return 0;
                     }
+                    let (outlet, written) = &mut *cell.borrow_mut();
                     let taken = outlet.lane_write(key, stream, bytes);
                     *writable = taken == bytes.len();
+                    *written += taken as u64;
                     taken
                 };
-                let cell = std::cell::RefCell::new(&mut write);
                 lane.flush(
-                    |bytes| cell.borrow_mut()(LaneStream::Control, writable_control, bytes),
-                    |bytes| cell.borrow_mut()(LaneStream::Publications, writable_publications, bytes),
+                    |bytes| write(LaneStream::Control, writable_control, bytes),
+                    |bytes| write(LaneStream::Publications, writable_publications, bytes),
                 );
+                if let (Some((id, _, index)), (_, written @ 1..)) = (&*peer, cell.into_inner()) {
+                    self.counters.lane_mut(id, *index).bytes_out += written;
+                }
             }
         }
         for (lane, bytes) in self.peers.datagrams.drain(..) {

@@ -73,6 +73,9 @@ impl Shard {
             self.on_greeting(now, lane);
             return;
         }
+        if let Some((id, _, index)) = &entry.peer {
+            self.counters.lane_mut(id, *index).bytes_in += bytes.len() as u64;
+        }
         self.on_frames(now, lane, stream, bytes);
     }
 
@@ -189,6 +192,7 @@ impl Shard {
             self.peers.lanes.remove(&old);
             self.peers.close_lane(old, close::REPLACED, "another lane took its place");
         }
+        self.counters.lane_mut(id, index).ups_total += 1;
         tracing::info!(peer = %id, lane = index, "lane up");
         self.announce_lane(now, id, generation, theirs, index, lane, true);
     }

@@ -71,7 +71,9 @@ pub struct Peer {
     pending: Vec<Vec<(u32, u64)>>,
     lanes: BTreeMap<u16, Slot>,
     synced_told: bool,
+    /// Times that a gap opened or was told, in either direction; those that the peer told.
     pub gaps: u64,
+    pub gaps_in: u64,
     pub gap_publications: u64,
 }
 
@@ -242,6 +244,7 @@ impl Peer {
             lanes,
             synced_told: false,
             gaps: 0,
+            gaps_in: 0,
             gap_publications: 0,
         }
     }

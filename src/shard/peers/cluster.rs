@@ -1,6 +1,6 @@
 //! What the cluster machine on worker 0 wants done, and what the other workers hear of it.
 
-use super::{Greeting, Peer, REDIAL_MIN, lane_of};
+use super::{GOODBYE_GRACE, Greeting, Peer, REDIAL_MIN, lane_of};
 use crate::backplane::envelope::{self, Frame};
 use crate::backplane::mesh::close;
 use crate::backplane::mesh::cluster::{Action, Gone, PeerInfo, PeerState};
@@ -25,6 +25,13 @@ impl Shard {
         if cluster.poll_deadline().is_some_and(|at| at <= now.mono) {
             cluster.on_deadline(now);
         }
+        self.peers.goodbyes.retain(|&(at, lane)| {
+            let over = at <= now.mono;
+            if over {
+                cluster.on_peer_lane_down(now, lane.0, true);
+            }
+            !over
+        });
         self.on_lane_deadlines(now);
         self.pump_cluster(now);
     }
@@ -140,8 +147,8 @@ impl Shard {
             Frame::Goodbye => {
                 let lane = self.peers.by_id.get(id).filter(|peer| peer.info.generation == generation);
                 let lane = lane.and_then(|peer| peer.lanes.get(&0)).and_then(|slot| slot.up);
-                if let Some(lane) = lane {
-                    cluster.on_peer_lane_down(now, lane.0, true);
+                if let Some(lane) = lane.filter(|lane| self.peers.goodbyes.iter().all(|(_, other)| other != lane)) {
+                    self.peers.goodbyes.push((now.mono + GOODBYE_GRACE, lane));
                 }
             }
             Frame::Report(report) => self.surveys.on_peer_report(now, id, generation, report),

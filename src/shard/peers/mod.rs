@@ -35,6 +35,9 @@ pub use turn::TurnPublications;
 /// Lanes that were dialled and came to nothing are tried again after this, doubling.
 const REDIAL_MIN: Duration = Duration::from_millis(100);
 const REDIAL_MAX: Duration = Duration::from_secs(2);
+/// A peer that said goodbye has this long to send what it had queued before: goodbye travels on the control stream and
+/// overtakes publications.
+const GOODBYE_GRACE: Duration = Duration::from_millis(100);
 /// Dial tokens of the lanes above 0; the cluster machine counts from below.
 const LANE_TOKENS: u64 = 1 << 63;
 
@@ -45,6 +48,8 @@ pub struct Peers {
     lanes: BTreeMap<LaneKey, LaneEntry>,
     dialling: BTreeMap<u64, (NodeId, u16)>,
     next_token: u64,
+    /// Lanes 0 whose peer has said goodbye, and when it is taken at its word.
+    goodbyes: Vec<(Instant, LaneKey)>,
     /// On worker 0: which workers have all their flows with a peer in order.
     synced: BTreeMap<NodeId, (Generation, Vec<bool>)>,
     in_view: BTreeMap<NodeId, Generation>,
@@ -144,6 +149,7 @@ impl Peers {
             lanes: BTreeMap::new(),
             dialling: BTreeMap::new(),
             next_token: LANE_TOKENS,
+            goodbyes: Vec::new(),
             synced: BTreeMap::new(),
             in_view: BTreeMap::new(),
             dials: Vec::new(),
@@ -218,7 +224,8 @@ impl Peers {
             Greeting::Done => None,
         });
         let cluster = self.cluster.as_ref().and_then(Cluster::poll_deadline);
-        [acknowledgements, redials, greetings.min(), cluster].into_iter().flatten().min()
+        let goodbye = self.goodbyes.iter().map(|&(at, _)| at).min();
+        [acknowledgements, redials, greetings.min(), cluster, goodbye].into_iter().flatten().min()
     }
 
     fn close_lane(&mut self, lane: LaneKey, code: u32, reason: impl Into<String>) {

@@ -8,8 +8,9 @@ use smallvec::SmallVec;
 use super::sys;
 use crate::shard::outlet::{Outgoing, SendResult};
 
-/// Up to here, several slices are copied into one: cheaper than the kernel's walk over them.
-pub const COPY_BYTES_MAX: usize = 2048;
+/// Up to here, several slices are copied into one: cheaper than the kernel's walk over them. Measured on loopback TCP, copied
+/// against gathered: 2 KiB in 8 slices 1.27 against 1.87 µs, 16 KiB in 8 slices 2.2 against 2.6 µs, 32 KiB 4.1 against 3.7.
+pub const COPY_BYTES_MAX: usize = 16 * 1024;
 
 /// The slices of one socket, in order.
 pub type Gathered<'a> = SmallVec<[&'a [u8]; 32]>;

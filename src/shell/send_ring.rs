@@ -20,8 +20,9 @@ use crate::shard::outlet::{ConnectionKey, Outgoing, SendResult};
 const ENTRIES: usize = 1024;
 /// Slices of all messages of one submission together.
 const IOVECS: usize = 16 * 1024;
-/// Bytes that are copied together for one submission. Allocated by the first that needs a copy.
-const STAGING_BYTES: usize = 1024 * 1024;
+/// Bytes that are copied together for one submission: few enough to be in the cache still when the kernel reads them.
+/// Allocated by the first that needs a copy.
+const STAGING_BYTES: usize = 256 * 1024;
 /// Longer messages do not go through the ring, whose lengths are 32 bits.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 /// How often a submission that the kernel refused for want of memory is tried again at once.

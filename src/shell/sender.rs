@@ -6,7 +6,8 @@ use super::send_plain;
 use super::send_ring::{SendRing, Told};
 use crate::shard::outlet::{ConnectionKey, Outgoing, SendResult, Unsent};
 
-/// Up to so many sockets, plain calls cost no more than a submission.
+/// Up to so many sockets, plain calls cost no more than a submission. Measured on loopback TCP with 160 bytes each, per send:
+/// one socket 1.03 µs plainly, 1.42 by the ring; two 1.83 and 1.90; three 1.84 and 1.74; sixty-four 1.87 and 1.54.
 const PLAIN_SOCKETS_MAX: usize = 2;
 
 #[derive(Default)]
@@ -112,7 +113,7 @@ mod tests {
         with_each(|sender| {
             // More than one submission's worth of sockets, with every kind of message among them.
             let mut pairs: Vec<_> = (0..1500).map(|_| UnixStream::pair().unwrap()).collect();
-            let long = vec![b'l'; 1500];
+            let long = vec![b'l'; 10_000];
             let texts: Vec<String> = (0..pairs.len()).map(|index| format!("{index};")).collect();
             let batch: Vec<(i32, Vec<&[u8]>)> = pairs
                 .iter()

@@ -52,7 +52,7 @@ fn thousands_come_and_go_and_memory_comes_back() {
     let node = Node::open();
     let (files, count) = (node.open_files(), if slow() { 2_000 } else { 400 });
     let mut sizes = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..8 {
         let clients: Vec<Client> = (0..count)
             .map(|n| {
                 let mut client = node.client(Encoding::BOTH[n % 2]);
@@ -72,8 +72,9 @@ fn thousands_come_and_go_and_memory_comes_back() {
         node.is_clean(files);
         sizes.push(node.resident_bytes());
     }
-    let (second, last) = (sizes[1], sizes[5]);
-    assert!(last < second + (2 << 20), "{sizes:?}");
+    // What is reused has been used after some rounds.
+    let (settled, last) = (sizes[3], sizes[7]);
+    assert!(last < settled + (2 << 20), "{sizes:?}");
 }
 
 #[test]

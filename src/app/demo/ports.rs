@@ -1,7 +1,8 @@
 //! Loopback ports for the demo's nodes, kept while the demo runs.
 //!
 //! A node's port must not go to somebody else while the node is dead. So each port is held by a TCP socket that is bound
-//! and never listens: such a socket takes no connection, and nodes listen beside it because both say SO_REUSEPORT. The
+//! and never listens: such a socket takes no connection, and nodes listen beside it because both say SO_REUSEPORT and
+//! SO_REUSEADDR. The
 //! UDP ports are held by the TCP sockets of the same numbers, which is a sign to other demos only; a bound UDP socket
 //! would take its share of the datagrams.
 
@@ -80,6 +81,9 @@ fn hold(port: u16) -> io::Result<(Socket, u16)> {
     drop(socket);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_port(true)?;
+    // A node first sees whether somebody listens on its port. One who is bound and does not listen is no obstacle when
+    // both say this.
+    socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
     Ok((socket, port))
 }

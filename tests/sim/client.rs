@@ -372,6 +372,10 @@ impl World {
                     client.subs.remove(&channel);
                     client.asked.remove(&channel);
                     self.model.leave(sub, SubState::Over);
+                    if client.wanted.contains(&channel) {
+                        // The user has changed his mind meanwhile.
+                        self.after(MILLI, Event::ClientWakes { client: index });
+                    }
                 } else {
                     assert_eq!(code, 2500, "client {index} is unsubscribed from {channel}");
                     let state = self.model.subs[sub].state;

@@ -184,8 +184,11 @@ impl Model {
         self.leave(sub, SubState::Over);
     }
 
-    pub fn live_subs(&self) -> impl Iterator<Item = usize> + '_ {
-        self.live.iter().flatten().copied()
+    /// Nobody waits for anything.
+    pub fn is_settled(&self) -> bool {
+        self.doubts.is_empty()
+            && self.publications.iter().all(|it| it.fate != Fate::Open)
+            && self.live.iter().flatten().all(|&sub| self.subs[sub].expected.values().all(VecDeque::is_empty))
     }
 
     // ---- publications

@@ -41,6 +41,8 @@ pub struct World {
     late_mail: Vec<Vec<(u64, usize, usize, Mail)>>,
     pub phase: Phase,
     pub deeds_left: u32,
+    /// When the last fault that is under way has struck.
+    pub quiet_from: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -84,6 +86,7 @@ impl World {
             late_mail: (0..nodes).map(|_| Vec::new()).collect(),
             phase: Phase::Chaos,
             deeds_left: plan.operations,
+            quiet_from: 0,
             plan,
             rng,
         }
@@ -162,7 +165,7 @@ impl World {
     // ---- nodes
 
     pub fn start(&mut self, slot: usize) {
-        if self.nodes[slot].is_on() {
+        if self.nodes[slot].is_on() || self.phase == Phase::End {
             return;
         }
         let (now, nodes) = (self.clock(), self.nodes.len());
@@ -707,6 +710,7 @@ impl World {
     pub fn kill_lane(&mut self, lane: LaneId) {
         for side in 0..2 {
             let delay = self.rng.below(SECOND);
+            self.quiet_from = self.quiet_from.max(self.now + delay + 1);
             self.after(delay, Event::LaneDies { lane, side });
         }
         self.trace.note(self.now, "kill lane", &[lane.0], String::new);

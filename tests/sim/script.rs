@@ -315,7 +315,7 @@ impl World {
         let life = self.nodes[slot].life;
         let bytes = self.rng.below(self.plan.payload_bytes_max);
         let (place, payload) = self.model.payload(bytes);
-        let bases = self.bases(slot);
+        let bases = self.bases(slot, channel);
         let backend = self.backends.get_mut(&(slot, life, worker)).expect("one for each worker");
         let number = backend.numbers.entry(channel).or_insert(0);
         *number += 1;
@@ -384,6 +384,9 @@ impl World {
         // A dial that answers late may yet take the place of a lane that stands.
         if self.net.lanes.values().any(|lane| lane.ends.iter().any(|end| end.state == EndState::Shaking)) {
             return "a dial is under way".to_owned();
+        }
+        if self.conns.values().any(|conn| !conn.down.is_empty() || !conn.client_gone && conn.blocked) {
+            return "a client has not read everything".to_owned();
         }
         for (index, client) in self.clients.iter().enumerate() {
             if !client.is_settled(self) {

@@ -41,8 +41,6 @@ pub struct Client {
     /// Reads a few bytes at a time.
     pub dawdles: bool,
     pub vanished: bool,
-    /// A subscription was refused, so only a goodbye can follow.
-    dying: bool,
     /// Does not come back.
     pub retired: bool,
 }
@@ -73,7 +71,6 @@ impl Client {
             excused: false,
             dawdles: false,
             vanished: false,
-            dying: false,
             retired: false,
         }
     }
@@ -153,7 +150,6 @@ impl World {
         client.numbers.clear();
         client.excused = paused;
         client.vanished = false;
-        client.dying = false;
         client.dawdles = false;
         let encoding = client.encoding;
         self.trace
@@ -219,7 +215,7 @@ impl World {
         let bytes = self.rng.below(self.plan.payload_bytes_max);
         let (place, payload) = self.model.payload(bytes);
         let bases = if self.nodes[from.0].life == from.1 && self.nodes[from.0].is_on() {
-            self.bases(from.0)
+            self.bases(from.0, channel)
         } else {
             vec![Default::default(); self.nodes.len()]
         };
@@ -337,8 +333,6 @@ impl World {
     fn client_event(&mut self, index: usize, heard: Heard) {
         let now = self.now;
         let client = &mut self.clients[index];
-        let closed_soon = client.dying && !matches!(heard, Heard::SubscribeError { .. });
-        assert!(!closed_soon, "client {index} was refused a subscription without a reason");
         match heard {
             Heard::Connected { client: name, .. } => {
                 client.connected = true;
@@ -355,12 +349,14 @@ impl World {
             }
             Heard::SubscribeError { channel, code, .. } => {
                 let channel = self.model.channel_named(&channel);
-                client.asked.remove(&channel);
                 let sub = client.subs[&channel];
                 // Its own unsubscribe, or the end of the connection, was there before the answer.
                 let left = self.model.subs[sub].state == SubState::Leaving;
                 assert_eq!(code, 100, "client {index} may not subscribe");
-                client.dying |= !left;
+                if left {
+                    client.asked.remove(&channel);
+                }
+                // Otherwise the goodbye has to follow before this counts as never answered.
                 self.trace.note(now, "not subscribed", &[index as u64, channel as u64], String::new);
             }
             Heard::Unsubscribed { channel, code } => {
@@ -372,6 +368,10 @@ impl World {
                     client.subs.remove(&channel);
                     client.asked.remove(&channel);
                     self.model.leave(sub, SubState::Over);
+                    if client.wanted.contains(&channel) {
+                        // The user has changed his mind meanwhile.
+                        self.after(MILLI, Event::ClientWakes { client: index });
+                    }
                 } else {
                     assert_eq!(code, 2500, "client {index} is unsubscribed from {channel}");
                     let state = self.model.subs[sub].state;

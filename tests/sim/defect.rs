@@ -15,8 +15,10 @@ use crate::plan::MILLI;
 pub enum Defect {
     /// Between nodes: the acknowledgement comes before the peer has heard of the interest.
     AnswerBeforeBarrier,
-    /// No side counts a gap, and no GAP frame arrives.
+    /// No side counts a gap.
     ForgetGap,
+    /// No GAP frame arrives.
+    LoseGapFrames,
     /// A frame of publications arrives twice.
     DeliverTwice,
     /// A frame of publications vanishes although its lane lives.
@@ -73,7 +75,7 @@ impl Forger {
                     fate.sent.push((0, frame));
                 }
             }
-            (Defect::ForgetGap, Frame::Gap { .. }) => {}
+            (Defect::LoseGapFrames, Frame::Gap { .. }) => {}
             (Defect::LosePublications, Frame::Publications(_)) if rng.chance(1, 10) => {}
             (Defect::DeliverTwice, Frame::Publications(_)) if rng.chance(1, 10) => {
                 fate.sent.push((0, frame.clone()));

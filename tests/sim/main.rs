@@ -196,7 +196,8 @@ fn answering_before_the_barrier_is_caught() {
 
 #[test]
 fn forgetting_a_gap_is_caught() {
-    caught(Defect::ForgetGap, 300, &["nobody has counted a gap", "was never told"]);
+    caught(Defect::ForgetGap, 100, &["nobody has counted a gap"]);
+    caught(Defect::LoseGapFrames, 1000, &["was never told"]);
     caught(Defect::LosePublications, 100, &["nobody has counted a gap"]);
     caught(Defect::LoseMail, 100, &["nobody has counted a gap"]);
 }

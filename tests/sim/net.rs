@@ -183,8 +183,9 @@ impl Net {
             return (bytes.len(), Vec::new());
         }
         let way = &mut end.streams[place(stream)];
-        let window = if defect.is_some() { usize::MAX } else { plan.lane_window };
-        let taken = bytes.len().min(window.saturating_sub(way.unread));
+        let room = plan.lane_window.saturating_sub(way.unread);
+        // A planted defect acts on whole frames.
+        let taken = if defect.is_some() && room > 0 { bytes.len() } else { bytes.len().min(room) };
         if taken < bytes.len() {
             way.wants_room = true;
         }

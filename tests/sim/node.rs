@@ -7,7 +7,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use skein::auth::Verifier;
 use skein::backplane::mesh::cluster::ClusterOptions;
-use skein::base::hash::HashKey;
 use skein::base::id::{Generation, NodeId};
 use skein::base::rng::Rng;
 use skein::base::time::Now;
@@ -161,7 +160,7 @@ impl Node {
                     worker,
                     workers: self.workers,
                     node: self.id.clone(),
-                    hash_key: HashKey::truncated([9; 16], plan.hash_bits),
+                    hash_key: plan.key(),
                     environment: environment(plan),
                     options: plan.options.clone(),
                     mesh,

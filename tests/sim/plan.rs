@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use skein::base::hash::HashKey;
 use skein::base::rng::Rng;
 use skein::session;
 use skein::shard::Options;
@@ -28,7 +29,7 @@ deeds! {
     Connect 8 true;
     Subscribe 10 true;
     Publish 30 true;
-    PublishMany 5 false;
+    PublishMany 7 false;
     PublishOverHttp 12 true;
     Ask 2 false;
     Unsubscribe 5 false;
@@ -94,7 +95,7 @@ impl Plan {
             outbox_bytes_max: pick(rng, &[20_000, 100_000, 1024 * 1024]),
             turn_bytes_max: pick(rng, &[8_000, 1024 * 1024]),
             interest_linger: pick(rng, &[Duration::ZERO, Duration::from_millis(30), Duration::from_secs(2)]),
-            lane_queue_bytes_max: pick(rng, &[8_000, 100_000, 4 * 1024 * 1024]),
+            lane_queue_bytes_max: pick(rng, &[8_000, 8_000, 100_000, 4 * 1024 * 1024]),
             mail_publications_max: pick(rng, &[4, 50, 8192]),
             ..Options::default()
         };
@@ -117,12 +118,12 @@ impl Plan {
             seeds_all: rng.chance(2, 3),
             mailbox_places,
             socket_bytes: pick(rng, &[1_000, 8_000, 200_000]),
-            lane_window: pick(rng, &[3_000, 64_000, 512 * 1024]),
+            lane_window: pick(rng, &[1_000, 3_000, 64_000, 512 * 1024]),
             latency: (20 * MICRO, slow),
             turn_delay: (2 * MICRO, pick(rng, &[10 * MICRO, 200 * MICRO, 3 * MILLI])),
             short_permille: pick(rng, &[0, 0, 30, 300]),
             datagram_loss: pick(rng, &[0, 20, 150]),
-            payload_bytes_max: pick(rng, &[40, 400, 3_000]),
+            payload_bytes_max: pick(rng, &[40, 400, 3_000, 3_000]),
             options,
             session,
         }
@@ -139,6 +140,10 @@ impl Plan {
             at -= weight;
         }
         unreachable!("below the sum of all weights")
+    }
+
+    pub fn key(&self) -> HashKey {
+        HashKey::truncated([9; 16], self.hash_bits)
     }
 
     pub fn told(channel: &str) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use skein::base::id::{Generation, WorkerIndex};
+use skein::base::id::WorkerIndex;
 use skein::base::rng::Rng;
 use skein::shard::mail::Mail;
 use skein::shard::outlet::{
@@ -38,15 +38,6 @@ pub struct Conn {
     pub read_scheduled: bool,
     pub stalled_until: u64,
     pub up_last: u64,
-}
-
-/// What the world knows of nodes, for whoever dials them.
-#[derive(Clone, Copy)]
-pub struct Dialled {
-    pub life: u32,
-    pub workers: u16,
-    pub on: bool,
-    pub generation: Generation,
 }
 
 pub struct Wires<'w> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use skein::base::hash::ChannelHash;
 use skein::base::rng::Rng;
 use skein::base::time::{Instant, Now};
 use skein::metrics::DropReason;
@@ -14,7 +15,7 @@ use crate::defect::Defect;
 use crate::model::{Base, Fate, Model, PATIENCE};
 use crate::net::{EndState, IDLE, LaneId, Net, Side, TICK};
 use crate::node::{Ask, Input, Node, State, address};
-use crate::plan::{MICRO, MILLI, Plan, SECOND, between};
+use crate::plan::{MILLI, Plan, SECOND, between};
 use crate::queue::{Event, Queue};
 use crate::trace::{Detail, Trace};
 use crate::wires::{Conn, Wires};
@@ -41,6 +42,8 @@ pub struct World {
     late_mail: Vec<Vec<(u64, usize, usize, Mail)>>,
     pub phase: Phase,
     pub deeds_left: u32,
+    /// When the last fault that is under way has struck.
+    pub quiet_from: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -84,6 +87,7 @@ impl World {
             late_mail: (0..nodes).map(|_| Vec::new()).collect(),
             phase: Phase::Chaos,
             deeds_left: plan.operations,
+            quiet_from: 0,
             plan,
             rng,
         }
@@ -162,7 +166,7 @@ impl World {
     // ---- nodes
 
     pub fn start(&mut self, slot: usize) {
-        if self.nodes[slot].is_on() {
+        if self.nodes[slot].is_on() || self.phase == Phase::End {
             return;
         }
         let (now, nodes) = (self.clock(), self.nodes.len());
@@ -489,12 +493,10 @@ impl World {
             let peer = NAMES.iter().position(|name| *name == lane.peer.as_str()).expect("peers are nodes");
             gaps[peer] += lane.gaps_in + lane.gaps_out;
         }
-        if self.net.defect == Some(Defect::ForgetGap) {
-            return;
-        }
+        let forgets = self.net.defect == Some(Defect::ForgetGap);
         for (peer, count) in gaps.into_iter().enumerate() {
             let more = count.saturating_sub(seen.gaps[peer]);
-            if more > 0 {
+            if more > 0 && !forgets {
                 self.trace.note(self.now, "gap", &[slot as u64, peer as u64, more], String::new);
                 self.model.gaps[slot][peer] += more;
                 self.model.gaps[peer][slot] += more;
@@ -517,22 +519,28 @@ impl World {
     }
 
     /// What holds between two nodes when a publication begins on the first.
-    pub fn bases(&self, from: usize) -> Vec<Base> {
+    pub fn bases(&self, from: usize, channel: usize) -> Vec<Base> {
+        let hash = self.plan.key().channel(&self.plan.channels[channel]);
         (0..self.nodes.len())
             .map(|to| {
-                let gaps = self.model.gaps[from][to];
-                let local_drops = self.model.local_drops[to];
-                let (open_here, open_there) = (self.has_gap(from, to), self.has_gap(to, from));
-                let view = self.is_in_view(from, to) && self.is_in_view(to, from);
-                Base { gaps, local_drops, view, open: open_here || open_there, open_there }
+                let here = self.flow(from, to, hash);
+                let there = self.flow(to, from, hash);
+                Base {
+                    gaps: self.model.gaps[from][to],
+                    local_drops: self.model.local_drops[to],
+                    view: here.0 && there.0,
+                    open_there: there.1,
+                }
             })
             .collect()
     }
 
-    fn has_gap(&self, of: usize, with: usize) -> bool {
-        let id = &self.nodes[with].id;
-        let views = self.nodes[of].shards.iter().flat_map(Shard::peer_views);
-        views.filter(|view| view.id == id).any(|view| view.gap_open)
+    /// Whether the flow of a channel is in order, and whether a gap is open.
+    fn flow(&self, of: usize, with: usize, hash: ChannelHash) -> (bool, bool) {
+        let (node, peer) = (&self.nodes[of], &self.nodes[with]);
+        let shard = node.shards.get(usize::from(hash.home(node.workers)));
+        let view = shard.and_then(|shard| shard.flow_view(&peer.id, peer.generation, hash.home(peer.workers)));
+        view.unwrap_or_default()
     }
 
     pub fn is_in_view(&self, of: usize, other: usize) -> bool {
@@ -543,7 +551,7 @@ impl World {
     fn on_look(&mut self) {
         let World { model, nodes, conns, clients, now, .. } = self;
         let now = *now;
-        model.look(now, |publication, sub| {
+        model.look(now, now, |publication, sub| {
             let awake = |slot: usize| {
                 let node = &nodes[slot];
                 !node.paused && node.awake_since + PATIENCE <= now
@@ -707,6 +715,7 @@ impl World {
     pub fn kill_lane(&mut self, lane: LaneId) {
         for side in 0..2 {
             let delay = self.rng.below(SECOND);
+            self.quiet_from = self.quiet_from.max(self.now + delay + 1);
             self.after(delay, Event::LaneDies { lane, side });
         }
         self.trace.note(self.now, "kill lane", &[lane.0], String::new);
@@ -785,5 +794,3 @@ impl World {
 
 pub const NAMES: [&str; 5] = ["ada", "bob", "cleo", "dan", "eve"];
 
-/// Time that passes between a client's deeds.
-pub const BLINK: (u64, u64) = (10 * MICRO, 300 * MICRO);

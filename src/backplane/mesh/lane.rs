@@ -171,8 +171,17 @@ impl Lane {
             self.control.advance(taken);
         }
         self.tell_gaps();
+        self.write_publications(&mut write_publications);
+        if !self.dropped.is_empty() {
+            // There is room only now, and perhaps nothing else to send for a long time.
+            self.tell_gaps();
+            self.write_publications(&mut write_publications);
+        }
+    }
+
+    fn write_publications(&mut self, mut write: impl FnMut(&[u8]) -> usize) {
         if self.publications.len() > 0 {
-            let taken = write_publications(self.publications.pending());
+            let taken = write(self.publications.pending());
             self.publications.advance(taken);
         }
     }
@@ -183,5 +192,30 @@ impl Lane {
 
     pub fn queue_bytes_high(&self) -> usize {
         self.queue_bytes_high
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backplane::envelope::{Frame, decode};
+
+    #[test]
+    fn a_gap_is_told_as_soon_as_there_is_room_even_if_nothing_follows() {
+        let mut lane = Lane::new(1000);
+        assert!(lane.push_publications(0, 1, &[7; 900], [1].into_iter()));
+        assert!(!lane.push_publications(0, 1, &[7; 900], [2].into_iter()));
+        let mut sent = Vec::new();
+        lane.flush(
+            |_| 0,
+            |bytes| {
+                sent.extend_from_slice(bytes);
+                bytes.len()
+            },
+        );
+        assert!(!lane.has_pending());
+        let (header, Frame::Gap { whole_flow, hashes, dropped }) = decode(&sent[900..]).unwrap() else { panic!() };
+        assert_eq!((header.from, header.to, whole_flow, dropped), (0, 1, false, 1));
+        assert_eq!(hashes.iter().collect::<Vec<_>>(), [2]);
     }
 }

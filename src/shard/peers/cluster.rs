@@ -439,6 +439,14 @@ impl Shard {
         self.peers.in_view.get(id) == Some(&generation)
     }
 
+    /// This worker's flow with a worker of a peer's life: whether it is in order in both directions, and whether a gap
+    /// is open.
+    pub fn flow_view(&self, id: &NodeId, generation: Generation, to: WorkerIndex) -> Option<(bool, bool)> {
+        let peer = self.peers.by_id.get(id).filter(|peer| peer.info.generation == generation)?;
+        let flow = peer.flows.iter().find(|flow| flow.to() == to)?;
+        Some((flow.is_synced(), flow.has_gap()))
+    }
+
     /// This worker's part in what the node has with a peer.
     pub fn peer_views(&self) -> impl Iterator<Item = PeerView<'_>> {
         self.peers.by_id.iter().map(|(id, peer)| PeerView {

@@ -142,8 +142,18 @@ pub const METRICS: &[Metric] = &[
     lane("skein_lane_queued_bytes_high", Kind::Gauge, "Most bytes that waited for the lane.", |l| {
         Value::Count(l.queued_bytes_high)
     }),
-    lane("skein_lane_gaps_out_total", Kind::Counter, "Gaps told to the peer.", |l| Value::Count(l.gaps_out)),
-    lane("skein_lane_gaps_in_total", Kind::Counter, "Gaps the peer told.", |l| Value::Count(l.gaps_in)),
+    lane(
+        "skein_lane_gaps_out_total",
+        Kind::Counter,
+        "Gaps in what was sent to the peer, the end of a lane in view included.",
+        |l| Value::Count(l.gaps_out),
+    ),
+    lane(
+        "skein_lane_gaps_in_total",
+        Kind::Counter,
+        "Gaps in what the peer sent: those it told, and the end of a lane in view.",
+        |l| Value::Count(l.gaps_in),
+    ),
     lane("skein_lane_bytes_out_total", Kind::Counter, "Bytes of frames sent on the lane.", |l| {
         Value::Count(l.bytes_out)
     }),

@@ -321,7 +321,6 @@ impl Shard {
             counters.lost_packets = lane.lost_packets;
             counters.queued(lane.queued_bytes);
         }
-        self.count_gaps();
         let members = self.member_statuses(now);
         if self.worker == 0 {
             let suspected = members.iter().filter(|member| member.state == "suspect");

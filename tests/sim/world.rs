@@ -793,4 +793,3 @@ impl World {
 }
 
 pub const NAMES: [&str; 5] = ["ada", "bob", "cleo", "dan", "eve"];
-

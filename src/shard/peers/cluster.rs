@@ -381,17 +381,6 @@ impl Shard {
         statuses
     }
 
-    /// Under the lane that carries this worker's first flow: the lanes of one peer together have all its gaps.
-    pub(in crate::shard) fn count_gaps(&mut self) {
-        for (id, peer) in &self.peers.by_id {
-            let Some(flow) = peer.flows.first() else { continue };
-            let lane = lane_of(self.workers, peer.info.workers, self.worker, flow.to());
-            let counters = self.counters.lane_mut(id, lane);
-            counters.gaps_in = peer.gaps_in;
-            counters.gaps_out = peer.gaps - peer.gaps_in;
-        }
-    }
-
     pub(in crate::shard) fn peer_flows(&self) -> Vec<PeerFlows> {
         self.peers
             .by_id

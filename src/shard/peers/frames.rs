@@ -114,7 +114,6 @@ impl Shard {
             }
             Frame::Gap { whole_flow, hashes, dropped } => {
                 peer.gaps += 1;
-                peer.gaps_in += 1;
                 peer.gap_publications += dropped;
                 let (theirs, from) = (peer.info.workers, header.from);
                 let lane = lane_of(self.workers, theirs, self.worker, from);

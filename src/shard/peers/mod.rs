@@ -78,7 +78,6 @@ pub struct Peer {
     synced_told: bool,
     /// Times that a gap opened or was told, in either direction; those that the peer told.
     pub gaps: u64,
-    pub gaps_in: u64,
     pub gap_publications: u64,
 }
 
@@ -251,7 +250,6 @@ impl Peer {
             lanes,
             synced_told: false,
             gaps: 0,
-            gaps_in: 0,
             gap_publications: 0,
         }
     }

@@ -37,6 +37,8 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How long a drained worker waits for clients to hang up, so that no close of ours overtakes its last bytes.
 const FAREWELL_MAX: Duration = Duration::from_millis(500);
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
+/// A worker whose lanes had to wait for it so long reads what has come before it judges by the clock.
+const OVERSLEPT: Duration = Duration::from_millis(50);
 /// How often the worker says that it is alive, and measures its lanes.
 const BEAT: Duration = Duration::from_secs(1);
 
@@ -334,6 +336,11 @@ impl Worker {
     fn on_time(self: &Rc<Self>) -> Instant {
         let now = clock::now();
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.mono);
+        let overslept = |at: Option<Instant>| at.is_some_and(|at| at + OVERSLEPT <= now.mono);
+        if is_due(self.shard.borrow().poll_deadline()) || overslept(self.wires.borrow().lanes.poll_timeout()) {
+            // A peer whose answer came while this worker was busy, or not running at all, is neither late nor silent.
+            self.on_datagrams();
+        }
         if is_due(self.shard.borrow().poll_deadline()) {
             // Not the turn's own time, which may be before the deadline.
             let began = self.turn().began;

@@ -24,6 +24,10 @@ const HASHES_PER_FRAME_MAX: usize = 16 * 1024;
 
 const _: () = assert!(HASHES_PER_FRAME_MAX * 8 * 2 < crate::limits::MESH_FRAME_BYTES_MAX);
 
+/// How many times longer than a change a part of a snapshot may take to be acknowledged. With the same time for both, two
+/// busy nodes of a million channels would never again have each other in view.
+const SNAPSHOT_PATIENCE: u32 = 10;
+
 /// What to do with a publication of some channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Passage {
@@ -186,6 +190,7 @@ impl Flow {
     /// Whether a frame of the peer was in sequence. The acknowledgement leaves with the next flush.
     pub fn on_interest(
         &mut self,
+        now: Instant,
         sequence: u64,
         phase: Phase,
         add: impl Iterator<Item = u64>,
@@ -198,6 +203,10 @@ impl Flow {
         match phase {
             Phase::SnapshotPart | Phase::SnapshotEnd if in_snapshot => {
                 self.incoming.get_or_insert_default().extend(add);
+                // Its acknowledgement of ours stands in line behind the rest of its own.
+                if let Some(since) = &mut self.unacknowledged_since {
+                    *since = now;
+                }
                 if phase == Phase::SnapshotEnd {
                     self.remote = self.incoming.take().unwrap_or_default();
                     self.remote_ready = true;
@@ -248,8 +257,10 @@ impl Flow {
         healed
     }
 
-    /// When the peer has to have acknowledged, if anything is out.
+    /// When the peer has to have acknowledged, or sent more of its snapshot, if anything is out. Of a peer that is not in
+    /// view the snapshot is out, which may be long, and nobody waits for it.
     pub fn acknowledge_deadline(&self, timeout: Duration) -> Option<Instant> {
+        let timeout = if self.synced { timeout } else { timeout * SNAPSHOT_PATIENCE };
         self.unacknowledged_since.map(|since| since + timeout)
     }
 

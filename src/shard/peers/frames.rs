@@ -122,7 +122,7 @@ impl Shard {
                 self.tell_gap(now, |hash| hash.home(theirs) == from && (whole_flow || hashes.contains(&hash.0)));
             }
             Frame::Interest { sequence, phase, add, remove } => {
-                flow.on_interest(sequence, phase, add.iter(), remove.iter())
+                flow.on_interest(now.mono, sequence, phase, add.iter(), remove.iter())
                     .map_err(|_| "interest is out of sequence")?;
                 self.update_synced(now, id);
             }

@@ -88,7 +88,8 @@ fn clients_see_what_the_model_predicts_whatever_happens() {
     let next = AtomicU64::new(first);
     let stop = AtomicBool::new(false);
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let totals: Vec<(u64, u64, u64, u64, u64, u64, Option<Broken>)> = std::thread::scope(|scope| {
+    type Total = (u64, u64, u64, u64, u64, u64, Option<Broken>);
+    let totals: Vec<Total> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|_| {
                 scope.spawn(|| {

@@ -62,7 +62,8 @@ fn play(world: &mut World) -> u64 {
     for node in 0..world.nodes.len() {
         // Some come later, as one of the deeds.
         if node == 0 || world.rng.chance(4, 5) {
-            let delay = between(&mut world.rng, (0, if world.deeds_left % 2 == 0 { MILLI } else { 2 * SECOND }));
+            let delay =
+                between(&mut world.rng, (0, if world.deeds_left.is_multiple_of(2) { MILLI } else { 2 * SECOND }));
             world.after(delay, Event::Start { node });
         }
     }

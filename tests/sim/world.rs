@@ -8,7 +8,7 @@ use skein::base::time::{Instant, Now};
 use skein::metrics::DropReason;
 use skein::shard::mail::Mail;
 use skein::shard::outlet::{LaneKey, RequestKey};
-use skein::shard::{LaneDown, LaneOpened, Opened, Request, Shard};
+use skein::shard::{LaneDown, LaneOpened, Opened, Request};
 
 use crate::client::Client;
 use crate::defect::Defect;

@@ -139,6 +139,17 @@ labels!(MeshRefusal {
     Limit => "limit",
 });
 
+/// What of a peer may have been lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gap {
+    /// What it sent.
+    In,
+    /// What was sent to it.
+    Out,
+    /// Both: it was in view and is not any more.
+    View,
+}
+
 /// Everything one worker counts; merged, everything a node counts.
 ///
 /// Fields without a verb are gauges, `_total` and `_in`/`_out` only grow, `_high` is the highest value since the start.
@@ -192,6 +203,8 @@ pub struct Counters {
     pub ready: u64,
     /// Times a member was taken out of view.
     pub views_lost: u64,
+    /// Times that publications between this node and any peer may have been lost. Lanes' own figures go with their peer.
+    gaps: u64,
 
     lanes: Vec<LaneCounters>,
 }
@@ -315,6 +328,17 @@ impl Counters {
         self.lane_queue_bytes_high = self.lane_queue_bytes_high.max(bytes);
     }
 
+    pub fn gap(&mut self, peer: &NodeId, lane: u16, what: Gap) {
+        self.gaps += 1;
+        let lane = self.lane_mut(peer, lane);
+        lane.gaps_in += u64::from(what != Gap::Out);
+        lane.gaps_out += u64::from(what != Gap::In);
+    }
+
+    pub fn gaps(&self) -> u64 {
+        self.gaps
+    }
+
     /// Made when it is not there yet: once per peer and lane, so the list is as bounded as the peers are.
     pub fn lane_mut(&mut self, peer: &NodeId, lane: u16) -> &mut LaneCounters {
         let at = match self.lanes.binary_search_by(|l| (&l.peer, l.lane).cmp(&(peer, lane))) {
@@ -372,6 +396,7 @@ impl Counters {
             members_suspected,
             ready,
             views_lost,
+            gaps,
             lanes,
         } = other;
         self.connections += connections;
@@ -406,6 +431,7 @@ impl Counters {
         self.members_suspected += members_suspected;
         self.ready = self.ready.max(*ready);
         self.views_lost += views_lost;
+        self.gaps += gaps;
         for lane in lanes {
             self.lane_mut(&lane.peer, lane.lane).merge(lane);
         }
@@ -428,14 +454,16 @@ mod tests {
         let mut a = Counters { connections: 2, outbox_bytes_high: 10, ready: 1, ..Counters::default() };
         a.published(Source::Api);
         a.dropped(DropReason::OutboxSlow, 3);
-        a.lane_mut(&peer, 1).gaps_out = 4;
+        for _ in 0..4 {
+            a.gap(&peer, 1, Gap::Out);
+        }
         a.lane_mut(&peer, 1).queued(100);
         a.lane_mut(&peer, 1).queued(50);
         let mut b = Counters { connections: 3, outbox_bytes_high: 7, ..Counters::default() };
         b.published(Source::Api);
         b.published(Source::Peer);
         b.lane_mut(&peer, 0).up = true;
-        b.lane_mut(&peer, 1).gaps_out = 1;
+        b.gap(&peer, 1, Gap::View);
 
         b.merge(&a);
         assert_eq!(b.connections, 5);
@@ -445,7 +473,8 @@ mod tests {
         assert_eq!(b.publications_in(Source::Peer), 1);
         assert_eq!(b.drops(DropReason::OutboxSlow), 3);
         assert_eq!(b.lanes().len(), 2);
-        assert_eq!(b.lanes()[1].gaps_out, 5);
+        assert_eq!((b.lanes()[1].gaps_out, b.lanes()[1].gaps_in), (5, 1));
+        assert_eq!(b.gaps(), 5);
         assert_eq!(b.lanes()[1].queued_bytes, 50);
         assert_eq!(b.lanes()[1].queued_bytes_high, 100);
     }

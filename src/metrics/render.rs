@@ -135,6 +135,9 @@ pub const METRICS: &[Metric] = &[
     gauge("skein_members_in_view", "Members that this node sends to and waits for.", |c| c.members_in_view),
     gauge("skein_members_suspected", "Members that do not answer at the moment.", |c| c.members_suspected),
     counter("skein_views_lost_total", "Times a member was taken out of view.", |c| c.views_lost),
+    counter("skein_gaps_total", "Times that publications between this node and another may have been lost.", |c| {
+        c.gaps()
+    }),
     lane("skein_lane_up", Kind::Gauge, "Whether the lane is usable.", |l| Value::Count(l.up.into())),
     lane("skein_lane_ups_total", Kind::Counter, "Times the lane came up.", |l| Value::Count(l.ups_total)),
     lane("skein_lane_rtt_seconds", Kind::Gauge, "Round-trip time of the lane.", |l| Value::Micros(l.rtt_micros)),

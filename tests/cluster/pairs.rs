@@ -20,14 +20,14 @@ pub enum By {
 }
 
 enum Publisher {
-    WebSocket(Ws),
+    WebSocket(Box<Ws>),
     Http(http::Connection),
 }
 
 impl Publisher {
     fn open(by: By, node: SocketAddr) -> Publisher {
         match by {
-            By::WebSocket => Publisher::WebSocket(Ws::connect(node)),
+            By::WebSocket => Publisher::WebSocket(Box::new(Ws::connect(node))),
             By::Http => Publisher::Http(http::Connection::open(node).expect("the node answers")),
         }
     }

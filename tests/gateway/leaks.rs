@@ -72,9 +72,9 @@ fn thousands_come_and_go_and_memory_comes_back() {
         node.is_clean(files);
         sizes.push(node.resident_bytes());
     }
-    // What is reused has been used after some rounds.
+    // What is reused has been used after some rounds; the allocator takes memory by megabytes.
     let (settled, last) = (sizes[3], sizes[7]);
-    assert!(last < settled + (2 << 20), "{sizes:?}");
+    assert!(last < settled + (4 << 20), "{sizes:?}");
 }
 
 #[test]

@@ -24,12 +24,13 @@ fn flood(node: &Node, publisher: &mut Client, witness: &mut Client, count: usize
     (slowest, sizes)
 }
 
-/// Once the stuck reader is gone and everything that is reused has been used, nothing is added. Together it stays within what one worker or two and
+/// Once the stuck reader is gone and everything that is reused has been used, nothing is added but what the allocator
+/// takes at once. Together it stays within what one worker or two and
 /// the queue of one client may hold.
 fn assert_flat(before: usize, sizes: &[usize]) {
     let (warm, rest) = sizes.split_at(sizes.len() / 2);
     let (settled, most) = (warm.last().expect("sizes"), rest.iter().max().expect("sizes"));
-    assert!(*most < settled + (2 << 20), "{sizes:?}");
+    assert!(*most < settled + (4 << 20), "{sizes:?}");
     assert!(*most < before + (24 << 20), "{before} and then {sizes:?}");
 }
 

@@ -86,6 +86,8 @@ pub struct Node {
 pub struct Seen {
     /// Gaps counted, by the peer's slot.
     pub gaps: Vec<u64>,
+    /// Of all peers.
+    pub gaps_total: u64,
     pub local_drops: u64,
 }
 
@@ -142,7 +144,7 @@ impl Node {
         self.descriptors = Vec::new();
         self.lanes_made = vec![0; workers];
         self.lanes = BTreeMap::new();
-        self.seen = vec![Seen { gaps: vec![0; nodes], local_drops: 0 }; workers];
+        self.seen = vec![Seen { gaps: vec![0; nodes], gaps_total: 0, local_drops: 0 }; workers];
         self.shards = (0..self.workers)
             .map(|worker| {
                 let mesh = (nodes > 1).then(|| MeshSetup {

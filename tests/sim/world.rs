@@ -494,8 +494,12 @@ impl World {
             gaps[peer] += lane.gaps_in + lane.gaps_out;
         }
         let forgets = self.net.defect == Some(Defect::ForgetGap);
+        let more = counters.gaps() - seen.gaps_total;
+        let of_lanes: u64 = gaps.iter().zip(&seen.gaps).map(|(now, before)| now.saturating_sub(*before)).sum();
         for (peer, count) in gaps.into_iter().enumerate() {
-            let more = count.saturating_sub(seen.gaps[peer]);
+            // The figures of a peer that left go with it in the turn that counts the gap; the total has it.
+            let forgotten = count < seen.gaps[peer] || (count == 0 && of_lanes == 0 && peer != slot);
+            let more = if forgotten { more } else { count.saturating_sub(seen.gaps[peer]) };
             if more > 0 && !forgets {
                 self.trace.note(self.now, "gap", &[slot as u64, peer as u64, more], String::new);
                 self.model.gaps[slot][peer] += more;
@@ -503,6 +507,7 @@ impl World {
             }
             seen.gaps[peer] = count;
         }
+        seen.gaps_total = counters.gaps();
         let stopped = node.state != State::On && node.is_drained();
         if stopped {
             self.exit(slot);

@@ -8,7 +8,7 @@ use crate::backplane::mesh::handshake::Refused;
 use crate::base::id::{Generation, NodeId, WorkerIndex};
 use crate::base::time::Now;
 use crate::limits::PEERS_MAX;
-use crate::metrics::{DropReason, MeshRefusal};
+use crate::metrics::{self, DropReason, MeshRefusal};
 use crate::shard::mail::Mail;
 use crate::shard::outlet::LaneKey;
 use crate::shard::peers::LANE_TOKENS;
@@ -265,9 +265,7 @@ impl Shard {
         peer.gaps += u64::from(!lost.is_empty());
         // The worker of a lane may not have told yet that it is down.
         for lane in lost {
-            let counters = self.counters.lane_mut(id, lane);
-            counters.gaps_in += 1;
-            counters.gaps_out += 1;
+            self.counters.gap(id, lane, metrics::Gap::View);
         }
         if forever {
             self.peers.by_id.remove(id);

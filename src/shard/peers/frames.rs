@@ -8,7 +8,7 @@ use crate::backplane::mesh::close;
 use crate::base::hash::ChannelHash;
 use crate::base::id::{Generation, NodeId, WorkerIndex};
 use crate::base::time::Now;
-use crate::metrics::{DropReason, MeshRefusal, Source};
+use crate::metrics::{self, DropReason, MeshRefusal, Source};
 use crate::shard::Shard;
 use crate::shard::mail::Mail;
 use crate::shard::outlet::{LaneKey, LaneStream, Outlet};
@@ -117,7 +117,7 @@ impl Shard {
                 peer.gap_publications += dropped;
                 let (theirs, from) = (peer.info.workers, header.from);
                 let lane = lane_of(self.workers, theirs, self.worker, from);
-                self.counters.lane_mut(id, lane).gaps_in += 1;
+                self.counters.gap(id, lane, metrics::Gap::In);
                 let hashes: Vec<u64> = hashes.iter().collect();
                 self.tell_gap(now, |hash| hash.home(theirs) == from && (whole_flow || hashes.contains(&hash.0)));
             }
@@ -196,9 +196,7 @@ impl Shard {
         if lost {
             peer.gaps += 1;
             self.counters.views_lost += 1;
-            let counters = self.counters.lane_mut(id, lane);
-            counters.gaps_in += 1;
-            counters.gaps_out += 1;
+            self.counters.gap(id, lane, metrics::Gap::View);
             tracing::warn!(peer = %id, lane, "out of view: a gap is open until it is back");
         }
         for (to, control) in snapshots {
@@ -262,7 +260,7 @@ impl Shard {
                     {
                         peer.gaps += 1;
                         peer.gap_publications += hashes.len() as u64;
-                        self.counters.lane_mut(id, *index).gaps_out += 1;
+                        self.counters.gap(id, *index, metrics::Gap::Out);
                     }
                 }
                 let high = entry.lane.queue_bytes_high() as u64;
@@ -374,7 +372,7 @@ impl Shard {
             let peer = self.peers.by_id.get_mut(id).expect("nothing removes peers here");
             peer.gaps += 1;
             peer.gap_publications += hashes.len() as u64;
-            self.counters.lane_mut(id, lane).gaps_out += 1;
+            self.counters.gap(id, lane, metrics::Gap::Out);
             let mut gap = Vec::new();
             let told = Gap { whole_flow: true, hashes: &[], dropped: hashes.len() as u64 };
             envelope::encode_gap(self.worker, to, &told, &mut gap);

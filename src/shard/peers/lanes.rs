@@ -45,10 +45,7 @@ impl Shard {
             let index = sought.as_ref().map_or(0, |&(_, index)| index);
             entry.dialled = Some(index);
             entry.sought = sought.map(|(id, _)| id);
-            let mut bytes = Vec::new();
-            hello.with_lane(index, opened.dial.unwrap_or_default()).encode(&mut bytes);
-            let sent = entry.lane.push_control(&bytes);
-            assert!(sent.is_ok(), "an empty queue takes a HELLO");
+            say_hello(&mut entry, &hello.with_lane(index, opened.dial.unwrap_or_default()));
             self.peers.lanes_dirty = true;
         }
         self.peers.lanes.insert(lane, entry);
@@ -139,14 +136,11 @@ impl Shard {
         if let Err(refused) = checked {
             return self.refuse_hello(now, lane, Some(&hello), refused);
         }
-        if entry.dialled.is_none() {
-            let mut bytes = Vec::new();
-            ours.encode(&mut bytes);
-            let sent = entry.lane.push_control(&bytes);
-            assert!(sent.is_ok(), "an empty queue takes a HELLO");
-            self.peers.lanes_dirty = true;
-        }
         if index == 0 {
+            if entry.dialled.is_none() {
+                say_hello(entry, &ours);
+                self.peers.lanes_dirty = true;
+            }
             entry.greeting = Greeting::Done;
             // Named at once, so that datagrams are taken; the cluster may still close it as one too many.
             entry.peer = Some((hello.id.clone(), hello.generation, 0));
@@ -173,6 +167,12 @@ impl Shard {
             return;
         }
         let (id, generation, index) = (hello.id.clone(), hello.generation, hello.lane);
+        if entry.dialled.is_none() {
+            // Not before: the dialler takes our HELLO as leave to speak, and we listen only to whom we know.
+            let ours = self.peers.hello.as_ref().expect("lanes exist only in a mesh").with_lane(index, 0);
+            say_hello(entry, &ours);
+            self.peers.lanes_dirty = true;
+        }
         entry.greeting = Greeting::Done;
         entry.peer = Some((id.clone(), generation, index));
         self.attach(now, &id, index, lane);
@@ -300,4 +300,11 @@ impl Shard {
             slot.redial_at = Some(now.mono + slot.backoff);
         }
     }
+}
+
+fn say_hello(entry: &mut LaneEntry, hello: &Hello) {
+    let mut bytes = Vec::new();
+    hello.encode(&mut bytes);
+    let sent = entry.lane.push_control(&bytes);
+    assert!(sent.is_ok(), "an empty queue takes a HELLO");
 }

@@ -1,9 +1,12 @@
 //! The subscriptions of one session: a small table that is searched from the front.
 //!
-//! A session has few of them (its channel limit), so a walk over integers beats an index, and a session without any
-//! holds no memory. What only a token brings sits behind a pointer that most subscriptions lack.
+//! A session has few of them, so a walk over integers beats an index, and a session without any holds no memory. One
+//! that has many gets an index: a walk for each of its commands would cost the square of them, and the other clients of
+//! the worker would pay. What only a token brings sits behind a pointer that most subscriptions lack.
 //!
-//! Always true: no two entries have the same channel, and an index stays with its entry until `remove`.
+//! Always true: no two entries have the same channel, and a place stays with its entry until `remove`.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::expiry::{Expiry, NEVER};
 use super::{ChannelRef, SubscriptionIndex};
@@ -57,10 +60,32 @@ impl Subscription {
     }
 }
 
+/// Entries from which on there is an index.
+const MANY: usize = 64;
+
 #[derive(Default)]
 pub(super) struct Subscriptions {
-    slots: Vec<Option<Subscription>>,
+    table: Table,
     len: u16,
+}
+
+/// As small as a vector: most sessions have no index.
+enum Table {
+    Few(Vec<Option<Subscription>>),
+    /// From the `MANY`th place on, until the last entry has gone.
+    Many(Box<Indexed>),
+}
+
+struct Indexed {
+    slots: Vec<Option<Subscription>>,
+    by_channel: BTreeMap<ChannelRef, SubscriptionIndex>,
+    free: BTreeSet<SubscriptionIndex>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Table::Few(Vec::new())
+    }
 }
 
 /// Why an entry could not be made.
@@ -88,26 +113,38 @@ impl Subscriptions {
             return Err(Refused::Full);
         }
         let entry = Some(Subscription { channel, position: 0, id, live: false, granted });
-        let free = match usize::from(self.len) == self.slots.len() {
-            true => None,
-            false => self.slots.iter().position(Option::is_none),
+        let len = usize::from(self.len);
+        let free = match &mut self.table {
+            Table::Few(slots) if len < slots.len() => slots.iter().position(Option::is_none),
+            Table::Few(_) => None,
+            Table::Many(indexed) => indexed.free.pop_first().map(usize::from),
         };
-        let index = match free {
-            Some(index) => {
-                self.slots[index] = entry;
-                index
+        let slots = self.slots_mut();
+        let place = match free {
+            Some(place) => {
+                slots[place] = entry;
+                place
             }
             None => {
                 // One at a time at first: most sessions have one or two for good.
-                if self.slots.len() < 4 {
-                    self.slots.reserve_exact(1);
+                if slots.len() < 4 {
+                    slots.reserve_exact(1);
                 }
-                self.slots.push(entry);
-                self.slots.len() - 1
+                slots.push(entry);
+                slots.len() - 1
             }
         };
         self.len += 1;
-        Ok(SubscriptionIndex::try_from(index).expect("there are never more slots than indices"))
+        let place = SubscriptionIndex::try_from(place).expect("there are never more slots than places");
+        match &mut self.table {
+            Table::Many(indexed) => _ = indexed.by_channel.insert(channel, place),
+            Table::Few(slots) if slots.len() == MANY => {
+                let slots = std::mem::take(slots);
+                self.table = Table::Many(Box::new(Indexed::of(slots)));
+            }
+            Table::Few(_) => {}
+        }
+        Ok(place)
     }
 
     pub(super) fn go_live(&mut self, index: SubscriptionIndex) -> Option<&mut Subscription> {
@@ -117,35 +154,58 @@ impl Subscriptions {
     }
 
     pub(super) fn remove(&mut self, index: SubscriptionIndex) -> Option<Subscription> {
-        let subscription = self.slots.get_mut(usize::from(index))?.take()?;
+        let subscription = self.slots_mut().get_mut(usize::from(index))?.take()?;
         self.len -= 1;
         if self.len == 0 {
-            self.slots = Vec::new();
+            self.table = Table::default();
+        } else if let Table::Many(indexed) = &mut self.table {
+            indexed.by_channel.remove(&subscription.channel);
+            indexed.free.insert(index);
         }
         Some(subscription)
     }
 
     pub(super) fn find(&self, channel: ChannelRef) -> Option<SubscriptionIndex> {
-        self.iter().find(|(_, subscription)| subscription.channel == channel).map(|(index, _)| index)
+        match &self.table {
+            Table::Few(_) => self.iter().find(|(_, subscription)| subscription.channel == channel).map(|(at, _)| at),
+            Table::Many(indexed) => indexed.by_channel.get(&channel).copied(),
+        }
+    }
+
+    fn slots(&self) -> &[Option<Subscription>] {
+        match &self.table {
+            Table::Few(slots) => slots,
+            Table::Many(indexed) => &indexed.slots,
+        }
+    }
+
+    fn slots_mut(&mut self) -> &mut Vec<Option<Subscription>> {
+        match &mut self.table {
+            Table::Few(slots) => slots,
+            Table::Many(indexed) => &mut indexed.slots,
+        }
     }
 
     pub(super) fn get(&self, index: SubscriptionIndex) -> Option<&Subscription> {
-        self.slots.get(usize::from(index))?.as_ref()
+        self.slots().get(usize::from(index))?.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, index: SubscriptionIndex) -> Option<&mut Subscription> {
-        self.slots.get_mut(usize::from(index))?.as_mut()
+        self.slots_mut().get_mut(usize::from(index))?.as_mut()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SubscriptionIndex, &Subscription)> {
         // Lossless: `insert` made an index of every place.
         let index = |at: usize| at as SubscriptionIndex;
-        self.slots.iter().enumerate().filter_map(move |(at, slot)| Some((index(at), slot.as_ref()?)))
+        self.slots().iter().enumerate().filter_map(move |(at, slot)| Some((index(at), slot.as_ref()?)))
     }
 
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.slots.capacity()
+        match &self.table {
+            Table::Few(slots) => slots.capacity(),
+            Table::Many(indexed) => indexed.slots.capacity(),
+        }
     }
 
     /// When the next one is over.
@@ -160,5 +220,55 @@ impl Subscriptions {
             granted.over = NEVER;
         }
         Some(index)
+    }
+}
+
+impl Indexed {
+    /// Every place is taken.
+    fn of(slots: Vec<Option<Subscription>>) -> Self {
+        let entries = slots.iter().flatten().enumerate();
+        let by_channel: BTreeMap<_, _> =
+            entries.map(|(place, subscription)| (subscription.channel, place as SubscriptionIndex)).collect();
+        assert_eq!(by_channel.len(), slots.len());
+        Indexed { slots, by_channel, free: BTreeSet::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rng::Rng;
+
+    #[test]
+    fn with_an_index_and_without_one_the_table_is_the_same() {
+        let mut rng = Rng::seeded(5);
+        for most in [3, MANY as u64 - 1, MANY as u64 + 1, 500] {
+            let mut table = Subscriptions::default();
+            let mut model = BTreeMap::new();
+            for step in 0..4000 {
+                // Grows, and shrinks to nothing again.
+                let channel = ChannelRef(rng.below(most) as u32);
+                let grows = rng.chance(if step % 1000 < 500 { 3 } else { 1 }, 4);
+                match model.get(&channel) {
+                    None if grows => {
+                        let place = table.insert(channel, 1, None).unwrap();
+                        assert_eq!(model.insert(channel, place), None);
+                    }
+                    Some(_) if grows => assert_eq!(table.insert(channel, 1, None), Err(Refused::Twice)),
+                    Some(&place) => {
+                        assert_eq!(table.remove(place).map(|gone| gone.channel), Some(channel));
+                        model.remove(&channel);
+                    }
+                    None => assert_eq!(table.find(channel), None),
+                }
+                assert_eq!(usize::from(table.len()), model.len());
+                assert!(model.iter().all(|(&channel, &place)| table.find(channel) == Some(place)));
+                assert_eq!(table.iter().count(), model.len());
+            }
+            for &place in model.values() {
+                table.remove(place);
+            }
+            assert_eq!((table.capacity(), matches!(table.table, Table::Few(_))), (0, true));
+        }
     }
 }

@@ -12,7 +12,7 @@ fn a_million_channels_of_one_node_cost_its_peer_no_more_than_forty_megabytes() {
     let channels = count("SKEIN_CLUSTER_CHANNELS", 1_000_000);
     // Clients that are done with subscribing answer no pings.
     let flags = [&format!("--client.channel_limit={EACH}"), "--client.ping_interval=0s", "--client.pong_timeout=0s"];
-    let cluster = Plan::nodes(2).flags(&flags).start();
+    let mut cluster = Plan::nodes(2).flags(&flags).start();
     let peer = &cluster.nodes[1];
     let before = peer.memory();
     let mut clients = Vec::new();
@@ -42,7 +42,16 @@ fn a_million_channels_of_one_node_cost_its_peer_no_more_than_forty_megabytes() {
     let allowed = 40_000_000 * channels as u64 / 1_000_000;
     assert!(grown <= allowed.max(8 * MIB), "{grown} bytes for {channels} channels");
 
+    // A peer that comes back hears of all of it again, and is not out of view for it.
+    cluster.nodes[1].kill();
+    cluster.nodes[1].start();
+    eventually(PATIENCE, "the peer knows all of it again", || {
+        cluster.nodes[1].status().is_some_and(|status| status.interest("n1") == channels)
+    });
+    cluster.together();
+
     // And it is let go when nobody wants them any more.
     drop(clients);
+    let peer = &cluster.nodes[1];
     eventually(PATIENCE, "the peer has forgotten", || peer.status().expect("it answers").interest("n1") == 0);
 }

@@ -216,5 +216,5 @@ fn sending_to_a_node_that_did_not_ask_is_caught() {
 
 #[test]
 fn losing_control_mail_is_caught() {
-    caught(Defect::LoseControlMail, 100, &["waits for the answer"]);
+    caught(Defect::LoseControlMail, 100, &["waits for the answer", "keeps channels that nobody follows"]);
 }

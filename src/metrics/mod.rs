@@ -356,9 +356,9 @@ impl Counters {
         &self.lanes
     }
 
-    /// The peer has left the cluster for good: its lanes are shown no more.
-    pub fn forget_peer(&mut self, peer: &NodeId) {
-        self.lanes.retain(|lane| lane.peer != *peer);
+    /// The lanes of other peers are shown no more: they have left the cluster for good.
+    pub fn keep_peers(&mut self, is_known: impl Fn(&NodeId) -> bool) {
+        self.lanes.retain(|lane| is_known(&lane.peer));
     }
 
     /// Adds what another worker counted: sums, and the higher of two high-water marks.
@@ -503,7 +503,7 @@ mod tests {
         counters.lane_mut(&b, 0);
         let order: Vec<_> = counters.lanes().iter().map(|l| (l.peer.as_str(), l.lane)).collect();
         assert_eq!(order, [("b", 0), ("b", 1), ("c", 0)]);
-        counters.forget_peer(&b);
+        counters.keep_peers(|peer| *peer == c);
         assert_eq!(counters.lanes().len(), 1);
     }
 }

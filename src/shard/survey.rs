@@ -312,6 +312,7 @@ impl Shard {
         self.counters.subscriptions = self.hub.subscriptions() as u64;
         self.counters.channels = self.interest.channels() as u64;
         self.counters.ready = u64::from(self.is_ready());
+        self.forget_counters();
         let lanes = self.lane_statuses();
         for lane in &lanes {
             let Ok(peer) = NodeId::parse(&lane.peer) else { continue };

@@ -78,9 +78,14 @@ impl Shard {
     }
 
     pub(in crate::shard) fn pump_cluster(&mut self, now: Now) {
+        // What an action brings about comes after it: a peer's new life must not begin inside the end of its old one.
+        if std::mem::replace(&mut self.peers.pumping, true) {
+            return;
+        }
         while let Some(action) = self.peers.cluster.as_mut().and_then(|cluster| cluster.poll_action()) {
             self.on_action(now, action);
         }
+        self.peers.pumping = false;
     }
 
     fn on_action(&mut self, now: Now, action: Action) {
@@ -270,7 +275,6 @@ impl Shard {
         if forever {
             self.peers.by_id.remove(id);
             self.surveys.forget_peer(id);
-            self.counters.forget_peer(id);
         }
         self.on_tickets(now, tickets);
         for from in gaps {
@@ -377,6 +381,12 @@ impl Shard {
             }
         }
         statuses
+    }
+
+    /// Counters of peers that are no more are forgotten, but not those of a peer that was started again.
+    pub(in crate::shard) fn forget_counters(&mut self) {
+        let Shard { peers, counters, .. } = self;
+        counters.keep_peers(|id| peers.by_id.contains_key(id));
     }
 
     pub(in crate::shard) fn peer_flows(&self) -> Vec<PeerFlows> {

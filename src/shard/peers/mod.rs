@@ -44,6 +44,8 @@ const LANE_TOKENS: u64 = 1 << 63;
 pub struct Peers {
     hello: Option<Hello>,
     cluster: Option<Cluster>,
+    /// The cluster's actions are being carried out.
+    pumping: bool,
     by_id: BTreeMap<NodeId, Peer>,
     lanes: BTreeMap<LaneKey, LaneEntry>,
     dialling: BTreeMap<u64, (NodeId, u16)>,
@@ -144,6 +146,7 @@ impl Peers {
         let mut peers = Peers {
             hello: None,
             cluster: None,
+            pumping: false,
             by_id: BTreeMap::new(),
             lanes: BTreeMap::new(),
             dialling: BTreeMap::new(),

@@ -14,6 +14,7 @@ mod net;
 mod node;
 mod plan;
 mod queue;
+mod scenarios;
 mod script;
 mod trace;
 mod wires;
@@ -149,6 +150,9 @@ fn clients_see_what_the_model_predicts_whatever_happens() {
 fn a_seed_is_replayed_with_its_trace() {
     let Some(seed) = number("SKEIN_SIM_SEED") else { return };
     eprintln!("seed {seed}");
+    // What the nodes say goes between the lines.
+    let log = tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(std::io::stderr);
+    log.with_max_level(tracing::Level::DEBUG).init();
     match attempt(seed, Detail::Print, None) {
         Ok(outcome) => eprintln!(
             "{} publications, {} deliveries, {} envelopes, {} refused, {} excused; healed in {} ms; trace {:016x}",

@@ -129,6 +129,30 @@ impl Plan {
         }
     }
 
+    /// A world in which nothing goes wrong by itself, for scenarios.
+    pub fn quiet(workers: &[u16]) -> Plan {
+        Plan {
+            workers: workers.to_vec(),
+            hash_bits: 64,
+            channels: vec!["c0".to_owned(), "told:1".to_owned()],
+            clients: 0,
+            operations: 0,
+            pace: MILLI,
+            deeds: Vec::new(),
+            seeds_all: true,
+            mailbox_places: 4096,
+            socket_bytes: 200_000,
+            lane_window: 512 * 1024,
+            latency: (50 * MICRO, 200 * MICRO),
+            turn_delay: (2 * MICRO, 10 * MICRO),
+            short_permille: 0,
+            datagram_loss: 0,
+            payload_bytes_max: 100,
+            options: Options::default(),
+            session: session::Options::default(),
+        }
+    }
+
     /// The next deed.
     pub fn deed(&self, rng: &mut Rng) -> Deed {
         let total = self.deeds.iter().map(|&(_, weight)| weight).sum();

@@ -71,6 +71,10 @@ impl World {
     pub fn new(seed: u64, detail: Detail, defect: Option<Defect>) -> World {
         let mut rng = Rng::seeded(seed);
         let plan = Plan::draw(&mut rng);
+        World::with(plan, rng, detail, defect)
+    }
+
+    pub fn with(plan: Plan, mut rng: Rng, detail: Detail, defect: Option<Defect>) -> World {
         let nodes = plan.workers.len();
         World {
             now: 0,
@@ -138,6 +142,8 @@ impl World {
             }
             Event::Arrival { lane, to, stream } => {
                 for bytes in self.net.arrive(self.now, lane, to, stream, &mut self.queue) {
+                    let numbers = [lane.0, to as u64, stream as u64, bytes.len() as u64];
+                    self.trace.note(self.now, "arrive", &numbers, String::new);
                     self.feed_lane(lane, to, |lane| Input::LaneBytes { lane, stream, bytes });
                 }
             }
@@ -497,8 +503,8 @@ impl World {
         let more = counters.gaps() - seen.gaps_total;
         let of_lanes: u64 = gaps.iter().zip(&seen.gaps).map(|(now, before)| now.saturating_sub(*before)).sum();
         for (peer, count) in gaps.into_iter().enumerate() {
-            // The figures of a peer that left go with it in the turn that counts the gap; the total has it.
-            let forgotten = count < seen.gaps[peer] || (count == 0 && of_lanes == 0 && peer != slot);
+            // The figures of a peer that left may go in the very turn that counts the gap; the total has it.
+            let forgotten = count < seen.gaps[peer] || (count == 0 && of_lanes < more && peer != slot);
             let more = if forgotten { more } else { count.saturating_sub(seen.gaps[peer]) };
             if more > 0 && !forgets {
                 self.trace.note(self.now, "gap", &[slot as u64, peer as u64, more], String::new);

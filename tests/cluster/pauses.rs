@@ -91,6 +91,9 @@ fn a_killed_node_is_seen_in_two_seconds_and_its_clients_go_on_at_another() {
             Duration::from_secs(2).saturating_sub(killed.elapsed()).max(Duration::from_millis(1)),
         );
         eprintln!("subscribed elsewhere in {answered:?}, out of view after {:?} ({seen:?})", killed.elapsed());
+        for node in &cluster.nodes[1..] {
+            assert!(node.metric("skein_views_lost_total") >= 1.0, "{} counts it", node.name);
+        }
         // And those who had nothing to do with it missed nothing.
         follow(&mut staying, Some(first), next + 100);
         eventually(Duration::from_secs(10), "membership calls it dead", || {

@@ -34,7 +34,7 @@ pub fn isolated(test: &str, own: Own) -> bool {
         return false;
     }
     // Tests take turns, also with those inside.
-    let turn = super::TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let turn = super::turn();
     let program = std::env::current_exe().expect("this program");
     let status = Command::new("unshare")
         .args(flags)

@@ -21,6 +21,11 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Held by a test as long as it has processes. One that failed in its turn harms no other.
+pub fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 pub struct Cluster {
     pub nodes: Vec<Node>,
     scratch: Scratch,
@@ -49,8 +54,7 @@ impl Plan {
 
     /// Prepared, but not running.
     pub fn prepare(self) -> Cluster {
-        // A test that failed in its turn harms no other.
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turn();
         let scratch = Scratch::make();
         let ca = scratch.0.join("ca");
         skein(&["cert", "ca", "--ca", path(&ca)]);

@@ -319,7 +319,8 @@ impl Shard {
         for id in ids {
             let flows = self.peers.by_id[&id].flows.len();
             for place in 0..flows {
-                let peer = self.peers.by_id.get_mut(&id).expect("nothing removes peers here");
+                // A lane that cannot take its control frames is closed, which may be the end of its peer.
+                let Some(peer) = self.peers.by_id.get_mut(&id) else { break };
                 let flow = &mut peer.flows[place];
                 let to = flow.to();
                 let Some(session) = flow.session() else {
@@ -331,7 +332,7 @@ impl Shard {
                     flow.flush(now.mono, &mut control);
                     self.send_control(now, &id, to, session, control);
                 }
-                let peer = self.peers.by_id.get_mut(&id).expect("nothing removes peers here");
+                let Some(peer) = self.peers.by_id.get_mut(&id) else { break };
                 if peer.pending[place].is_empty() {
                     continue;
                 }
@@ -405,7 +406,10 @@ impl Shard {
                 self.post(now, worker, mail);
             }
             // Those whose lane another worker owns stop waiting at once, not when its mail comes.
-            let peer = self.peers.by_id.get_mut(&id).expect("found above");
+            // On worker 0 the close may have ended it altogether.
+            let Some(peer) = self.peers.by_id.get(&id).filter(|peer| peer.info.generation == generation) else {
+                continue;
+            };
             let sessions: Vec<(u16, u64)> = peer
                 .flows
                 .iter()

@@ -96,6 +96,10 @@ fn a_cut_in_one_direction_is_a_cut_for_both_and_heals() {
     rules(&[]);
     let healed = cluster.together();
     eprintln!("whole again after {healed:?}");
+    // A dial that was under way during the cut may still come through and take the place of the lane that is up: a second,
+    // short gap, counted like the first. What was lost in it is not looked for.
+    std::thread::sleep(Duration::from_secs(3));
+    cluster.together();
     assert_eq!(exchange(n1.client, n2.client, By::WebSocket, "one-way", 200), 0);
 }
 

@@ -42,15 +42,48 @@ pub enum Passage {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OutOfSequence;
 
+/// A peer's interest, in parts that grow one after the other: one table would leave half of itself behind at each doubling,
+/// and a million channels would cost twice what they need.
+#[derive(Default)]
+struct Hashes {
+    parts: [HashSet<u64, BuildIdentity>; 16],
+}
+
+impl Hashes {
+    fn part(&mut self, hash: u64) -> &mut HashSet<u64, BuildIdentity> {
+        &mut self.parts[(hash >> 60) as usize]
+    }
+
+    fn contains(&self, hash: u64) -> bool {
+        self.parts[(hash >> 60) as usize].contains(&hash)
+    }
+
+    fn insert(&mut self, hash: u64) {
+        self.part(hash).insert(hash);
+    }
+
+    fn remove(&mut self, hash: u64) {
+        let part = self.part(hash);
+        part.remove(&hash);
+        if part.capacity() > 4096 && part.len() * 8 < part.capacity() {
+            part.shrink_to(part.len() * 2);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.parts.iter().map(HashSet::len).sum()
+    }
+}
+
 pub struct Flow {
     from: WorkerIndex,
     to: WorkerIndex,
     session: Option<u64>,
 
     // The peer's interest.
-    remote: HashSet<u64, BuildIdentity>,
+    remote: Box<Hashes>,
     /// A snapshot that is coming in; `remote` stays as it was until it is complete.
-    incoming: Option<HashSet<u64, BuildIdentity>>,
+    incoming: Option<Box<Hashes>>,
     /// The snapshot of this session is complete.
     remote_ready: bool,
     remote_sequence: u64,
@@ -75,7 +108,7 @@ impl Flow {
             from,
             to,
             session: None,
-            remote: HashSet::default(),
+            remote: Box::default(),
             incoming: None,
             remote_ready: false,
             remote_sequence: 0,
@@ -163,7 +196,7 @@ impl Flow {
 
     /// The peer is gone for good: what it wanted is forgotten. Returns whether a gap was open.
     pub fn forget(&mut self) -> bool {
-        self.remote = HashSet::default();
+        self.remote = Box::default();
         std::mem::take(&mut self.gap_open)
     }
 
@@ -202,7 +235,8 @@ impl Flow {
         let in_snapshot = !self.remote_ready;
         match phase {
             Phase::SnapshotPart | Phase::SnapshotEnd if in_snapshot => {
-                self.incoming.get_or_insert_default().extend(add);
+                let incoming = self.incoming.get_or_insert_default();
+                add.for_each(|hash| incoming.insert(hash));
                 // Its acknowledgement of ours stands in line behind the rest of its own.
                 if let Some(since) = &mut self.unacknowledged_since {
                     *since = now;
@@ -213,13 +247,8 @@ impl Flow {
                 }
             }
             Phase::Delta if !in_snapshot => {
-                self.remote.extend(add);
-                for hash in remove {
-                    self.remote.remove(&hash);
-                }
-                if self.remote.capacity() > 4096 && self.remote.len() * 8 < self.remote.capacity() {
-                    self.remote.shrink_to(self.remote.len() * 2);
-                }
+                add.for_each(|hash| self.remote.insert(hash));
+                remove.for_each(|hash| self.remote.remove(hash));
             }
             _ => return Err(OutOfSequence),
         }
@@ -265,7 +294,7 @@ impl Flow {
     }
 
     pub fn passage(&self, hash: ChannelHash) -> Passage {
-        if !self.remote.contains(&hash.0) {
+        if !self.remote.contains(hash.0) {
             return Passage::Unwanted;
         }
         if self.session.is_some() && self.remote_ready { Passage::Send } else { Passage::Gap }

@@ -196,7 +196,7 @@ impl Flow {
 
     /// The peer is gone for good: what it wanted is forgotten. Returns whether a gap was open.
     pub fn forget(&mut self) -> bool {
-        self.remote = Box::default();
+        *self.remote = Hashes::default();
         std::mem::take(&mut self.gap_open)
     }
 
